@@ -1,0 +1,140 @@
+// Vectors whose width is the instruction set's: written once with the compilers' vector extension (gcc, clang; x86,
+// ARM), compiled per level. Everything here has internal linkage: a file built for AVX-512 must never lend a function
+// to one that runs on an older CPU.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#if defined(__AVX512F__)
+#define PYDL_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define PYDL_VECTOR_BYTES 32
+#else
+#define PYDL_VECTOR_BYTES 16
+#endif
+
+#define PYDL_INLINE inline __attribute__((always_inline))
+
+namespace pydl {
+namespace {
+
+template <class T>
+struct Raw;
+template <>
+struct Raw<float> {
+  typedef float type __attribute__((vector_size(PYDL_VECTOR_BYTES)));
+  typedef int32_t bits __attribute__((vector_size(PYDL_VECTOR_BYTES)));
+  using integer = int32_t;
+};
+template <>
+struct Raw<double> {
+  typedef double type __attribute__((vector_size(PYDL_VECTOR_BYTES)));
+  typedef int64_t bits __attribute__((vector_size(PYDL_VECTOR_BYTES)));
+  using integer = int64_t;
+};
+
+template <class T>
+struct Vec {
+  using type = typename Raw<T>::type;
+  using bits = typename Raw<T>::bits;
+  static constexpr int64_t lanes = PYDL_VECTOR_BYTES / static_cast<int64_t>(sizeof(T));
+  type v;
+
+  static PYDL_INLINE Vec splat(T x) { return {type{} + x}; }
+  static PYDL_INLINE Vec zero() { return {type{}}; }
+  static PYDL_INLINE Vec load(const T* p) {
+    Vec r;
+    std::memcpy(&r.v, p, sizeof r.v);
+    return r;
+  }
+  // The first n lanes (n <= lanes) from memory, the others zero: the tail of a loop through the same code.
+  static PYDL_INLINE Vec load_n(const T* p, int64_t n) {
+    if (n >= lanes) return load(p);
+    Vec r = zero();
+    std::memcpy(&r.v, p, static_cast<size_t>(n) * sizeof(T));
+    return r;
+  }
+  PYDL_INLINE void store(T* p) const { std::memcpy(p, &v, sizeof v); }
+  PYDL_INLINE void store_n(T* p, int64_t n) const {
+    if (n >= lanes) return store(p);
+    std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
+  }
+};
+
+template <class T>
+struct Mask {
+  typename Raw<T>::bits m;
+};
+
+template <class T> PYDL_INLINE Vec<T> operator+(Vec<T> a, Vec<T> b) { return {a.v + b.v}; }
+template <class T> PYDL_INLINE Vec<T> operator-(Vec<T> a, Vec<T> b) { return {a.v - b.v}; }
+template <class T> PYDL_INLINE Vec<T> operator*(Vec<T> a, Vec<T> b) { return {a.v * b.v}; }
+template <class T> PYDL_INLINE Vec<T> operator/(Vec<T> a, Vec<T> b) { return {a.v / b.v}; }
+template <class T> PYDL_INLINE Vec<T> operator-(Vec<T> a) { return {-a.v}; }
+template <class T> PYDL_INLINE Vec<T>& operator+=(Vec<T>& a, Vec<T> b) { a.v += b.v; return a; }
+// Scalars meet vectors as doubles in formulas: 0.5 * x reads like the paper and is rounded to T once.
+template <class T> PYDL_INLINE Vec<T> operator+(Vec<T> a, double b) { return {a.v + static_cast<T>(b)}; }
+template <class T> PYDL_INLINE Vec<T> operator-(Vec<T> a, double b) { return {a.v - static_cast<T>(b)}; }
+template <class T> PYDL_INLINE Vec<T> operator*(Vec<T> a, double b) { return {a.v * static_cast<T>(b)}; }
+template <class T> PYDL_INLINE Vec<T> operator/(Vec<T> a, double b) { return {a.v / static_cast<T>(b)}; }
+template <class T> PYDL_INLINE Vec<T> operator+(double a, Vec<T> b) { return {static_cast<T>(a) + b.v}; }
+template <class T> PYDL_INLINE Vec<T> operator-(double a, Vec<T> b) { return {static_cast<T>(a) - b.v}; }
+template <class T> PYDL_INLINE Vec<T> operator*(double a, Vec<T> b) { return {static_cast<T>(a) * b.v}; }
+template <class T> PYDL_INLINE Vec<T> operator/(double a, Vec<T> b) { return {static_cast<T>(a) / b.v}; }
+
+template <class T> PYDL_INLINE Mask<T> operator>(Vec<T> a, Vec<T> b) { return {a.v > b.v}; }
+template <class T> PYDL_INLINE Mask<T> operator<(Vec<T> a, Vec<T> b) { return {a.v < b.v}; }
+template <class T> PYDL_INLINE Mask<T> operator>(Vec<T> a, double b) { return {a.v > static_cast<T>(b)}; }
+template <class T> PYDL_INLINE Mask<T> operator<(Vec<T> a, double b) { return {a.v < static_cast<T>(b)}; }
+template <class T> PYDL_INLINE Mask<T> operator>=(Vec<T> a, Vec<T> b) { return {a.v >= b.v}; }
+template <class T> PYDL_INLINE Mask<T> operator>=(Vec<T> a, double b) { return {a.v >= static_cast<T>(b)}; }
+template <class T> PYDL_INLINE Mask<T> operator<=(Vec<T> a, double b) { return {a.v <= static_cast<T>(b)}; }
+template <class T> PYDL_INLINE Mask<T> operator<=(Vec<T> a, Vec<T> b) { return {a.v <= b.v}; }
+template <class T> PYDL_INLINE Mask<T> operator==(Vec<T> a, Vec<T> b) { return {a.v == b.v}; }
+template <class T> PYDL_INLINE Mask<T> operator!=(Vec<T> a, Vec<T> b) { return {a.v != b.v}; }
+template <class T> PYDL_INLINE Mask<T> operator&(Mask<T> a, Mask<T> b) { return {a.m & b.m}; }
+template <class T> PYDL_INLINE Mask<T> operator|(Mask<T> a, Mask<T> b) { return {a.m | b.m}; }
+
+template <class T> PYDL_INLINE Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) { return {m.m ? a.v : b.v}; }
+template <class T> PYDL_INLINE Mask<T> is_nan(Vec<T> a) { return {a.v != a.v}; }
+// a * b + c; contracted to one FMA where the instruction set has it.
+template <class T> PYDL_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) { return {a.v * b.v + c.v}; }
+// NaN in `a` gives `b`; a NaN in `b` gives NaN (as the x86 instruction): kernels that must keep NaN say so themselves.
+template <class T> PYDL_INLINE Vec<T> max(Vec<T> a, Vec<T> b) { return {a.v > b.v ? a.v : b.v}; }
+template <class T> PYDL_INLINE Vec<T> min(Vec<T> a, Vec<T> b) { return {a.v < b.v ? a.v : b.v}; }
+template <class T> PYDL_INLINE Vec<T> abs(Vec<T> a) {
+  constexpr auto sign = std::numeric_limits<typename Raw<T>::integer>::min();
+  return {(typename Raw<T>::type)((typename Raw<T>::bits)a.v & ~(typename Raw<T>::bits{} + sign))};
+}
+template <class T> PYDL_INLINE Vec<T> copysign(Vec<T> magnitude, Vec<T> from) {
+  constexpr auto sign = std::numeric_limits<typename Raw<T>::integer>::min();
+  const auto mask = typename Raw<T>::bits{} + sign;
+  return {(typename Raw<T>::type)(((typename Raw<T>::bits)magnitude.v & ~mask) | ((typename Raw<T>::bits)from.v & mask))};
+}
+
+// Lane by lane through a scalar function: where precision matters more than speed (float64, rare functions).
+template <class T, class F>
+PYDL_INLINE Vec<T> per_lane(Vec<T> a, F f) {
+  for (int64_t i = 0; i < Vec<T>::lanes; ++i) a.v[i] = f(a.v[i]);
+  return a;
+}
+template <class T> PYDL_INLINE Vec<T> sqrt(Vec<T> a) {
+  return per_lane(a, [](T x) { return std::sqrt(x); });
+}
+
+// Fixed order whatever the width of the caller's loop: lanes are folded in halves.
+template <class T> PYDL_INLINE T sum_lanes(Vec<T> a) {
+  for (int64_t half = Vec<T>::lanes / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) a.v[i] += a.v[i + half];
+  return a.v[0];
+}
+template <class T> PYDL_INLINE T max_lanes(Vec<T> a) {
+  T r = a.v[0];
+  for (int64_t i = 1; i < Vec<T>::lanes; ++i) r = a.v[i] > r ? a.v[i] : r;
+  return r;
+}
+
+}  // namespace
+}  // namespace pydl

@@ -1,0 +1,285 @@
+#include "cpu/elementwise.h"
+
+#include "core/iterate.h"
+#include "core/parallel.h"
+#include "core/simd_math.h"
+
+namespace pydl {
+namespace {
+
+constexpr int64_t kGrain = 16384;  // elements per parallel chunk
+constexpr int64_t kBuffer = 512;   // elements gathered at once where an operand is not contiguous
+
+constexpr double kSqrtHalf = 0.70710678118654752440;    // 1/sqrt(2)
+constexpr double kSqrt2OverPi = 0.79788456080286535588;  // sqrt(2/pi)
+constexpr double kInvSqrt2Pi = 0.39894228040143267794;   // 1/sqrt(2 pi)
+constexpr double kSeluAlpha = 1.6732632423543772848170429916717;  // Klambauer et al. 2017
+constexpr double kSeluScale = 1.0507009873554804934193349852946;
+
+#define V Vec<T>
+#define C(x) Vec<T>::splat(static_cast<T>(x))
+// One function of each arity: `p` holds its constants.
+#define MAP1(name, expression)                                                            \
+  struct f_##name {                                                                       \
+    template <class T>                                                                    \
+    static PYDL_INLINE V apply(V x, V, V, [[maybe_unused]] const double* p) { return expression; } \
+  };
+#define MAP2(name, a, b, expression)                                                      \
+  struct f_##name {                                                                       \
+    template <class T>                                                                    \
+    static PYDL_INLINE V apply(V a, V b, V, [[maybe_unused]] const double* p) { return expression; } \
+  };
+#define MAP3(name, a, b, c, expression)                                                   \
+  struct f_##name {                                                                       \
+    template <class T>                                                                    \
+    static PYDL_INLINE V apply(V a, V b, V c, [[maybe_unused]] const double* p) { return expression; } \
+  };
+
+MAP1(copy, x)
+MAP1(neg, -x)
+MAP1(abs, abs(x))
+MAP1(sign, select(is_nan(x), x, select(x > 0.0, C(1), select(x < 0.0, C(-1), C(0)))))
+MAP1(exp, exp(x))
+MAP1(expm1, expm1(x))
+MAP1(log, log(x))
+MAP1(log1p, log1p(x))
+MAP1(sqrt, sqrt(x))
+MAP1(rsqrt, 1.0 / sqrt(x))
+MAP1(square, x * x)
+MAP1(reciprocal, 1.0 / x)
+MAP1(sin, per_lane(x, [](T a) { return std::sin(a); }))
+MAP1(cos, per_lane(x, [](T a) { return std::cos(a); }))
+MAP1(floor, per_lane(x, [](T a) { return std::floor(a); }))
+MAP1(ceil, per_lane(x, [](T a) { return std::ceil(a); }))
+MAP1(round, per_lane(x, [](T a) { return std::nearbyint(a); }))  // half to even
+MAP1(tanh, tanh(x))
+MAP1(sigmoid, sigmoid(x))
+MAP1(erf, erf(x))
+// At the kink ReLU and its kin take the left branch: the gradient at 0 is 0 (or the negative slope). NaN stays NaN.
+MAP1(relu, select(x <= C(0), C(0), x))
+MAP1(leaky_relu, select(x > 0.0, x, x * p[0]))
+MAP1(elu, select(x > 0.0, x, p[0] * expm1(x)))
+MAP1(selu, kSeluScale * select(x > 0.0, x, kSeluAlpha * expm1(x)))
+MAP1(gelu, 0.5 * x * (1.0 + erf(x * kSqrtHalf)))
+MAP1(gelu_tanh, 0.5 * x * (1.0 + tanh(kSqrt2OverPi * (x + 0.044715 * x * x * x))))
+MAP1(silu, x * sigmoid(x))
+// p = beta, threshold: the identity beyond the threshold, as exp would overflow. log1p(exp(z)) as max(z,0)+log1p(exp(-|z|)).
+MAP1(softplus, select(x * p[0] > p[1], x, (max(x * p[0], C(0)) + log1p(exp(-abs(x * p[0])))) / p[0]))
+MAP1(softsign, x / (1.0 + abs(x)))
+MAP1(clamp, select(x < p[0], C(p[0]), select(x > p[1], C(p[1]), x)))
+MAP1(step, select(is_nan(x), x, select(x > 0.0, C(1), C(0))))
+MAP1(scale_shift, x * p[0] + p[1])
+
+MAP2(add, a, b, a + b)
+MAP2(sub, a, b, a - b)
+MAP2(mul, a, b, a * b)
+MAP2(div, a, b, a / b)
+struct f_pow {
+  template <class T>
+  static PYDL_INLINE V apply(V a, V b, V, const double*) {
+    for (int64_t i = 0; i < V::lanes; ++i) a.v[i] = std::pow(a.v[i], b.v[i]);
+    return a;
+  }
+};
+MAP2(maximum, a, b, select(is_nan(a) | (a > b), a, b))
+MAP2(minimum, a, b, select(is_nan(a) | (a < b), a, b))
+MAP2(add_scaled, a, b, a + b * p[0])
+MAP2(prelu, x, w, select(x > 0.0, x, x * w))
+
+MAP2(sign_grad, g, x, select(x > 0.0, g, select(x < 0.0, -g, x * C(0))))  // of abs: g * sign(x)
+MAP2(tanh_grad, g, y, g * (1.0 - y * y))
+MAP2(sigmoid_grad, g, y, g * y * (1.0 - y))
+MAP2(relu_grad, g, y, select(y > 0.0, g, C(0)))
+MAP2(leaky_relu_grad, g, x, select(x > 0.0, g, g * p[0]))
+MAP2(elu_grad, g, x, select(x > 0.0, g, g * p[0] * exp(x)))
+MAP2(selu_grad, g, x, g * kSeluScale * select(x > 0.0, C(1), kSeluAlpha * exp(x)))
+MAP2(gelu_grad, g, x, g * (0.5 * (1.0 + erf(x * kSqrtHalf)) + x * kInvSqrt2Pi * exp(-0.5 * x * x)))
+struct f_gelu_tanh_grad {
+  template <class T>
+  static PYDL_INLINE V apply(V g, V x, V, const double*) {
+    const V t = tanh(kSqrt2OverPi * (x + 0.044715 * x * x * x));
+    const V inner = kSqrt2OverPi * (1.0 + 3.0 * 0.044715 * x * x);
+    return g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner);
+  }
+};
+struct f_silu_grad {
+  template <class T>
+  static PYDL_INLINE V apply(V g, V x, V, const double*) {
+    const V s = sigmoid(x);
+    return g * s * (1.0 + x * (1.0 - s));
+  }
+};
+MAP2(softplus_grad, g, x, select(x * p[0] > p[1], g, g * sigmoid(x * p[0])))
+struct f_softsign_grad {
+  template <class T>
+  static PYDL_INLINE V apply(V g, V x, V, const double*) {
+    const V d = 1.0 + abs(x);
+    return g / (d * d);
+  }
+};
+MAP2(clamp_grad, g, x, select((x >= p[0]) & (x <= C(p[1])), g, C(0)))  // at a bound the gradient passes, as in PyTorch
+MAP2(erf_grad, g, x, g * 1.12837916709551257390 * exp(-x * x))          // 2/sqrt(pi)
+// Ties of maximum and minimum share the gradient equally.
+MAP3(max_grad, g, a, b, select(a == b, 0.5 * g, select(a > b, g, C(0))))
+MAP3(min_grad, g, a, b, select(a == b, 0.5 * g, select(a < b, g, C(0))))
+MAP3(mul_add, a, b, c, fma(a, b, c))
+// Gradient for the slope of PReLU, before the sum over the other axes: p[0] = 0 for x's gradient, 1 for w's.
+MAP3(prelu_grad, g, x, w, p[0] > 0.5 ? select(x > 0.0, C(0), g * x) : select(x > 0.0, g, g * w))
+#undef C
+#undef V
+
+template <class T, class F, int kInputs>
+void run_map(const MapArgs& args) {
+  const Array* inputs[kInputs];
+  for (int k = 0; k < kInputs; ++k) inputs[k] = &args.in[k];
+  const auto space = make_space<kInputs + 1>(args.out, inputs);
+  T* const out = args.out.as<T>();
+  const T* in[kInputs];
+  for (int k = 0; k < kInputs; ++k) in[k] = args.in[k].as<T>();
+  const int inner = space.ndim - 1;
+  int64_t step[kInputs + 1];
+  bool direct = true;  // every operand contiguous or constant along the inner axis: rows of any length
+  for (int k = 0; k <= kInputs; ++k) {
+    step[k] = space.strides[k][inner];
+    direct = direct && (step[k] == 1 || (k > 0 && step[k] == 0));
+  }
+  double params[kMaxParams];
+  for (int i = 0; i < kMaxParams; ++i) params[i] = args.params[i];
+  using V = Vec<T>;
+  parallel_for(space.total, kGrain, [&](int64_t begin, int64_t end) {
+    T buffer[kInputs + 1][kBuffer];
+    for_each_row<kInputs + 1>(space, begin, end, direct ? kGrain : kBuffer, [&](const int64_t* offset, int64_t n) {
+      const T* p[kInputs];
+      for (int k = 0; k < kInputs; ++k) {
+        const T* source = in[k] + offset[k + 1];
+        if (step[k + 1] == 1 || step[k + 1] == 0) {
+          p[k] = source;
+        } else {
+          for (int64_t i = 0; i < n; ++i) buffer[k][i] = source[i * step[k + 1]];
+          p[k] = buffer[k];
+        }
+      }
+      T* o = step[0] == 1 ? out + offset[0] : buffer[kInputs];
+      for (int64_t i = 0; i < n; i += V::lanes) {
+        const int64_t m = n - i < V::lanes ? n - i : V::lanes;
+        V x[3] = {V::zero(), V::zero(), V::zero()};
+        for (int k = 0; k < kInputs; ++k) x[k] = step[k + 1] == 0 ? V::splat(p[k][0]) : V::load_n(p[k] + i, m);
+        F::template apply<T>(x[0], x[1], x[2], params).store_n(o + i, m);
+      }
+      if (step[0] != 1)
+        for (int64_t i = 0; i < n; ++i) out[offset[0] + i * step[0]] = o[i];
+    });
+  });
+}
+
+using MapFunction = void (*)(const MapArgs&);
+constexpr MapFunction kFloat32[] = {
+#define X(name, arity) run_map<float, f_##name, arity>,
+    PYDL_MAPS(X)
+#undef X
+};
+constexpr MapFunction kFloat64[] = {
+#define X(name, arity) run_map<double, f_##name, arity>,
+    PYDL_MAPS(X)
+#undef X
+};
+
+void map_elements_impl(const MapArgs& args) {
+  PYDL_CHECK(args.out.dtype == DType::f32 || args.out.dtype == DType::f64, "expected float32 or float64");
+  if (args.out.size() == 0) return;
+  (args.out.dtype == DType::f32 ? kFloat32 : kFloat64)[static_cast<int>(args.map)](args);
+}
+
+template <class T>
+void where_rows(const WhereArgs& args) {
+  const Array* inputs[3] = {&args.condition, &args.a, &args.b};
+  const auto space = make_space<4>(args.out, inputs);
+  const auto& s = space.strides;
+  const int inner = space.ndim - 1;
+  const bool* condition = args.condition.as<bool>();
+  const T *a = static_cast<const T*>(args.a.data), *b = static_cast<const T*>(args.b.data);
+  T* out = static_cast<T*>(args.out.data);
+  parallel_for(space.total, kGrain, [&](int64_t begin, int64_t end) {
+    for_each_row<4>(space, begin, end, kGrain, [&](const int64_t* o, int64_t n) {
+      for (int64_t i = 0; i < n; ++i)
+        out[o[0] + i * s[0][inner]] =
+            condition[o[1] + i * s[1][inner]] ? a[o[2] + i * s[2][inner]] : b[o[3] + i * s[3][inner]];
+    });
+  });
+}
+
+void where_elements_impl(const WhereArgs& args) {
+  PYDL_CHECK(args.a.dtype == args.out.dtype && args.b.dtype == args.out.dtype, "where: operands of unequal dtype");
+  if (args.out.size() == 0) return;
+  switch (item_size(args.out.dtype)) {
+    case 8: return where_rows<int64_t>(args);
+    case 4: return where_rows<int32_t>(args);
+    default: return where_rows<uint8_t>(args);
+  }
+}
+
+// A copy between layouts (NCHW to channels-last is the common one): tiles of 32 x 32 keep both sides in cache.
+template <class T>
+void copy_rows(const CopyArgs& args) {
+  const Array* inputs[1] = {&args.in};
+  const auto space = make_space<2>(args.out, inputs);
+  const int inner = space.ndim - 1;
+  const int64_t os = space.strides[0][inner], is = space.strides[1][inner];
+  const T* in = static_cast<const T*>(args.in.data);
+  T* out = static_cast<T*>(args.out.data);
+  int fast = inner;  // the input's fastest axis
+  for (int d = 0; d < space.ndim; ++d)
+    if (space.strides[1][d] == 1) fast = d;
+  if (is == 1 || fast == inner) {
+    parallel_for(space.total, kGrain, [&](int64_t begin, int64_t end) {
+      for_each_row<2>(space, begin, end, kGrain, [&](const int64_t* o, int64_t n) {
+        if (is == 1 && os == 1)
+          std::memcpy(out + o[0], in + o[1], static_cast<size_t>(n) * sizeof(T));
+        else
+          for (int64_t i = 0; i < n; ++i) out[o[0] + i * os] = in[o[1] + i * is];
+      });
+    });
+    return;
+  }
+  // Transpose of axes (fast, inner), for each index of the others.
+  const int64_t rows = space.shape[fast], columns = space.shape[inner];
+  const int64_t of = space.strides[0][fast];
+  constexpr int64_t kTile = 32;
+  const int64_t row_tiles = (rows + kTile - 1) / kTile, column_tiles = (columns + kTile - 1) / kTile;
+  const int64_t outer = space.total / (rows * columns);
+  parallel_for(outer * row_tiles, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      int64_t rest = t / row_tiles, o = 0, i0 = 0;
+      for (int d = inner - 1; d >= 0; --d) {
+        if (d == fast) continue;
+        const int64_t index = rest % space.shape[d];
+        rest /= space.shape[d];
+        o += index * space.strides[0][d];
+        i0 += index * space.strides[1][d];
+      }
+      const int64_t r0 = (t % row_tiles) * kTile, r1 = r0 + kTile < rows ? r0 + kTile : rows;
+      for (int64_t ct = 0; ct < column_tiles; ++ct) {
+        const int64_t c0 = ct * kTile, c1 = c0 + kTile < columns ? c0 + kTile : columns;
+        for (int64_t r = r0; r < r1; ++r)
+          for (int64_t c = c0; c < c1; ++c) out[o + r * of + c * os] = in[i0 + r + c * is];
+      }
+    }
+  });
+}
+
+void copy_elements_impl(const CopyArgs& args) {
+  PYDL_CHECK(args.in.dtype == args.out.dtype, "copy: unequal dtypes");
+  if (args.out.size() == 0) return;
+  switch (item_size(args.out.dtype)) {
+    case 8: return copy_rows<int64_t>(args);
+    case 4: return copy_rows<int32_t>(args);
+    default: return copy_rows<uint8_t>(args);
+  }
+}
+
+PYDL_REGISTER(map_elements, map_elements_impl);
+PYDL_REGISTER(where_elements, where_elements_impl);
+PYDL_REGISTER(copy_elements, copy_elements_impl);
+
+}  // namespace
+}  // namespace pydl

@@ -1,0 +1,534 @@
+"""Element-wise arithmetic with broadcasting, comparisons and selection (kernels: csrc/cpu/elementwise.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pydl import _core
+from pydl.errors import DTypeError
+from pydl.graph.engine import TensorCore, apply, set_accumulate, set_copy, wrap
+from pydl.graph.op import Op, Shape
+from pydl.ops._common import (
+    FLOATS,
+    as_tensor,
+    broadcast_shapes,
+    copy,
+    empty,
+    empty_like,
+    memory_order,
+    promote,
+    sum_to_shape,
+)
+
+Tensor = TensorCore
+MAPS = _core.MAPS
+
+
+def run_map(name: str, *arrays: np.ndarray, params: tuple[float, ...] = ()) -> np.ndarray:
+    """Apply a native element-wise function to broadcastable arrays of one floating dtype."""
+    first = arrays[0]
+    if all(a.shape == first.shape for a in arrays[1:]):
+        out = empty_like(first)
+    else:
+        shape = np.broadcast_shapes(*(a.shape for a in arrays))
+        out = _empty_broadcast(shape, arrays)
+    _core.map(MAPS[name], arrays, out, params)
+    return out
+
+
+def _empty_broadcast(shape: Shape, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The output of a broadcast keeps the memory order of the first operand that has the full shape."""
+    for a in arrays:
+        if a.shape == shape:
+            return empty_like(a)
+    widest = max(arrays, key=lambda a: a.ndim)
+    if widest.ndim == len(shape) and not widest.flags.c_contiguous:
+        return _core.empty(shape, widest.dtype, memory_order(widest))
+    return empty(shape, widest.dtype)
+
+
+def _accumulate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return run_map("add", a, b) if a.dtype in FLOATS and a.dtype == b.dtype else a + b
+
+
+def _copy_like(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return copy(array, empty_like(like, array.dtype))
+
+
+set_accumulate(_accumulate)
+set_copy(_copy_like)
+
+
+def _check_float(op: str, x: np.ndarray) -> None:
+    if x.dtype not in FLOATS:
+        raise DTypeError(f"[{op}] expected a float32 or float64 tensor, got {x.dtype}; convert with .to(pydl.float32)")
+
+
+# --------------------------------------------------------------------------- unary functions: one record each
+
+
+class Unary(Op):
+    """y = f(x). Subclasses are made from the records below: the kernel, its gradient, and what the gradient needs."""
+
+    backward_on_tensors = True
+    gradient: Callable[..., Any]
+    saves = "input"
+
+    @staticmethod
+    def shape(x: np.ndarray, *params: float) -> Shape:
+        return x.shape
+
+    @classmethod
+    def forward(cls, ctx: Any, x: np.ndarray, *params: float) -> np.ndarray:  # type: ignore[override]
+        _check_float(cls.name, x)
+        y = run_map(cls.name, x, params=params)
+        ctx.save({"input": x, "output": y, "nothing": None}[cls.saves])
+        ctx.params = params
+        return y
+
+    @classmethod
+    def backward(cls, ctx: Any, grad: Any) -> Any:  # type: ignore[override]
+        return cls.gradient(grad, ctx.saved[0], *ctx.params)
+
+
+class MapGradient(Op):
+    """g * f'(x) by one fused kernel; differentiated again only where a record gives the second derivative."""
+
+    name = "elementwise_backward"
+
+    @staticmethod
+    def forward(ctx: Any, kernel: str, g: np.ndarray, saved: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
+        return run_map(kernel, g, saved, params=params)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise NotImplementedError
+
+
+def _fused(kernel: str, smooth: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """The gradient by a native kernel; `smooth` is the same formula in ops, used when it is to be differentiated."""
+
+    def gradient(g: Tensor, saved: Tensor, *params: float) -> Any:
+        if smooth is not None and (g.requires_grad or saved.requires_grad):
+            from pydl.graph import is_grad_enabled
+
+            if is_grad_enabled():
+                return smooth(g, saved, *params)
+        return apply(MapGradient, kernel, g, saved, params)
+
+    return gradient
+
+
+def _mask(condition: np.ndarray, like: Tensor) -> Tensor:
+    return wrap(condition.astype(like.data.dtype))
+
+
+# name, what is saved, gradient(g, saved, *params) in terms of tensors
+_UNARY: list[tuple[str, str, Callable[..., Any]]] = [
+    ("neg", "nothing", lambda g, _: neg(g)),
+    ("abs", "input", lambda g, x: mul(g, wrap(np.sign(x.data)))),
+    ("sign", "nothing", lambda g, _: mul(g, 0.0)),
+    ("exp", "output", lambda g, y: mul(g, y)),
+    ("expm1", "output", lambda g, y: mul(g, add(y, 1.0))),
+    ("log", "input", lambda g, x: div(g, x)),
+    ("log1p", "input", lambda g, x: div(g, add(x, 1.0))),
+    ("sqrt", "output", lambda g, y: div(mul(g, 0.5), y)),
+    ("rsqrt", "output", lambda g, y: mul(mul(g, -0.5), mul(y, mul(y, y)))),
+    ("square", "input", lambda g, x: mul(mul(g, 2.0), x)),
+    ("reciprocal", "output", lambda g, y: neg(mul(g, mul(y, y)))),
+    ("sin", "input", lambda g, x: mul(g, cos(x))),
+    ("cos", "input", lambda g, x: neg(mul(g, sin(x)))),
+    ("floor", "nothing", lambda g, _: mul(g, 0.0)),
+    ("ceil", "nothing", lambda g, _: mul(g, 0.0)),
+    ("round", "nothing", lambda g, _: mul(g, 0.0)),
+    ("tanh", "output", _fused("tanh_grad", lambda g, y: mul(g, sub(1.0, mul(y, y))))),
+    ("sigmoid", "output", _fused("sigmoid_grad", lambda g, y: mul(g, mul(y, sub(1.0, y))))),
+    ("erf", "input", _fused("erf_grad", lambda g, x: mul(mul(g, 2.0 / np.pi**0.5), exp(neg(mul(x, x)))))),
+    ("relu", "output", _fused("relu_grad", lambda g, y: mul(g, _mask(y.data > 0, y)))),
+    ("leaky_relu", "input", _fused("leaky_relu_grad", lambda g, x, a: mul(g, _mask(np.where(x.data > 0, 1.0, a), x)))),
+    ("elu", "input", _fused("elu_grad")),
+    ("selu", "input", _fused("selu_grad")),
+    ("gelu", "input", _fused("gelu_grad")),
+    ("gelu_tanh", "input", _fused("gelu_tanh_grad")),
+    ("silu", "input", _fused("silu_grad")),
+    ("softplus", "input", _fused("softplus_grad", lambda g, x, b, t: mul(g, sigmoid(mul(x, b))))),
+    ("softsign", "input", _fused("softsign_grad")),
+    ("clamp", "input", _fused("clamp_grad", lambda g, x, lo, hi: mul(g, _mask((x.data >= lo) & (x.data <= hi), x)))),
+    ("step", "nothing", lambda g, _: mul(g, 0.0)),
+    ("scale_shift", "nothing", lambda g, _, a, b: mul(g, a)),
+]
+
+UNARY_OPS: dict[str, type[Unary]] = {
+    name: type(name.title().replace("_", ""), (Unary,), {"name": name, "saves": saves, "gradient": staticmethod(gradient)})
+    for name, saves, gradient in _UNARY
+}
+
+
+def _unary(name: str, doc: str) -> Callable[[Any], Any]:
+    op = UNARY_OPS[name]
+
+    def function(input: Any) -> Any:
+        return apply(op, as_tensor(input))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+neg = _unary("neg", "-x, element by element. Shape: any -> the same.")
+abs = _unary("abs", "|x|; the gradient at 0 is 0. Shape: any -> the same.")
+sign = _unary("sign", "-1, 0 or 1; its gradient is 0. Shape: any -> the same.")
+exp = _unary("exp", "e^x. Shape: any -> the same.")
+expm1 = _unary("expm1", "e^x - 1, accurate near 0. Shape: any -> the same.")
+log = _unary("log", "Natural logarithm; -inf at 0, NaN below. Shape: any -> the same.")
+log1p = _unary("log1p", "log(1 + x), accurate near 0. Shape: any -> the same.")
+sqrt = _unary("sqrt", "Square root; NaN below 0. Shape: any -> the same.")
+rsqrt = _unary("rsqrt", "1 / sqrt(x). Shape: any -> the same.")
+square = _unary("square", "x^2. Shape: any -> the same.")
+reciprocal = _unary("reciprocal", "1 / x. Shape: any -> the same.")
+sin = _unary("sin", "Sine of an angle in radians. Shape: any -> the same.")
+cos = _unary("cos", "Cosine of an angle in radians. Shape: any -> the same.")
+floor = _unary("floor", "Largest integer not above x; gradient 0. Shape: any -> the same.")
+ceil = _unary("ceil", "Smallest integer not below x; gradient 0. Shape: any -> the same.")
+round = _unary("round", "Nearest integer, halves to even; gradient 0. Shape: any -> the same.")
+tanh = _unary("tanh", "Hyperbolic tangent; derivative 1 - y^2. Shape: any -> the same.")
+sigmoid = _unary("sigmoid", "1 / (1 + e^-x); derivative y (1 - y). Shape: any -> the same.")
+erf = _unary("erf", "Error function; derivative 2/sqrt(pi) e^(-x^2). Shape: any -> the same.")
+
+
+def clamp(input: Any, min: float | None = None, max: float | None = None) -> Any:
+    """min(max(x, lo), hi); the gradient passes where lo <= x <= hi. Shape: any -> the same."""
+    lo = -np.inf if min is None else float(min)
+    hi = np.inf if max is None else float(max)
+    return apply(UNARY_OPS["clamp"], as_tensor(input), lo, hi)
+
+
+# --------------------------------------------------------------------------- binary functions
+
+
+class Binary(Op):
+    """z = f(a, b) with broadcasting; gradients are summed back to each operand's shape."""
+
+    backward_on_tensors = True
+    saves = True
+
+    @classmethod
+    def shape(cls, a: np.ndarray, b: np.ndarray) -> Shape:
+        return broadcast_shapes(cls.name, input=a.shape, other=b.shape)
+
+    @classmethod
+    def forward(cls, ctx: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:  # type: ignore[override]
+        if a.shape != b.shape:
+            cls.shape(a, b)
+        if cls.saves:
+            ctx.save(a, b)
+        ctx.shapes = a.shape, b.shape
+        return run_map(cls.name, a, b)
+
+
+class Add(Binary):
+    name, saves = "add", False
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        a, b = ctx.shapes
+        return sum_to_shape(g, a) if ctx.needs[0] else None, sum_to_shape(g, b) if ctx.needs[1] else None
+
+
+class Sub(Binary):
+    name, saves = "sub", False
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        a, b = ctx.shapes
+        return sum_to_shape(g, a) if ctx.needs[0] else None, sum_to_shape(neg(g), b) if ctx.needs[1] else None
+
+
+class Mul(Binary):
+    name = "mul"
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        a, b = ctx.saved
+        da = sum_to_shape(mul(g, b), a.data.shape) if ctx.needs[0] else None
+        db = sum_to_shape(mul(g, a), b.data.shape) if ctx.needs[1] else None
+        return da, db
+
+
+class Div(Binary):
+    name = "div"
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        a, b = ctx.saved
+        da = div(g, b)
+        db = sum_to_shape(neg(mul(da, div(a, b))), b.data.shape) if ctx.needs[1] else None
+        return sum_to_shape(da, a.data.shape) if ctx.needs[0] else None, db
+
+
+class Pow(Binary):
+    name = "pow"
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        a, b = ctx.saved
+        da = db = None
+        if ctx.needs[0]:  # b a^(b-1), and 0 where b is 0 (0^-1 would make NaN)
+            da = mul(mul(g, b), pow(a, sub(b, 1.0)))
+            da = where(wrap(np.broadcast_to(b.data == 0, da.data.shape)), mul(g, 0.0), da)
+            da = sum_to_shape(da, a.data.shape)
+        if ctx.needs[1]:  # a^b log a, and 0 where a is 0 and b > 0
+            zero = wrap((a.data == 0) & (b.data >= 0))
+            logs = log(where(zero, ones_like(a), a)) if not zero.data.all() else mul(a, 0.0)
+            db = sum_to_shape(mul(mul(g, pow(a, b)), logs), b.data.shape)
+        return da, db
+
+
+class _Extremum(Binary):
+    """Larger or smaller of two; ties share the gradient equally."""
+
+    wins: Callable[..., Any]
+
+    @classmethod
+    def backward(cls, ctx: Any, g: Any) -> Any:  # type: ignore[override]
+        a, b = ctx.saved
+        share = np.where(a.data == b.data, 0.5, cls.wins(a.data, b.data)).astype(a.data.dtype)
+        da = sum_to_shape(mul(g, wrap(share)), a.data.shape) if ctx.needs[0] else None
+        db = sum_to_shape(mul(g, wrap(1 - share)), b.data.shape) if ctx.needs[1] else None
+        return da, db
+
+
+class Maximum(_Extremum):
+    name, wins = "maximum", np.greater
+
+
+class Minimum(_Extremum):
+    name, wins = "minimum", np.less
+
+
+_NUMPY_BINARY: dict[str, Any] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "pow": np.power, "maximum": np.maximum, "minimum": np.minimum,
+}
+
+
+def _binary(op: type[Binary], a: Any, b: Any) -> Any:
+    """Bring both operands to one dtype; integers are NumPy's business, floats the native kernels'."""
+    a, b = _operands(a, b)
+    x, y = a.data, b.data
+    if x.dtype == y.dtype and x.dtype in FLOATS:
+        return apply(op, a, b)
+    dtype = promote(x.dtype, y.dtype)
+    if dtype.kind != "f" and op is Div:
+        dtype = np.dtype(np.float32)
+    if dtype in FLOATS:
+        return apply(op, cast(a, dtype), cast(b, dtype))
+    op.shape(x, y)
+    if dtype.kind not in "iub":
+        raise DTypeError(f"[{op.name}] no arithmetic on {x.dtype} and {y.dtype}; convert with .to(pydl.float32)")
+    return wrap(_NUMPY_BINARY[op.name](x.astype(dtype, copy=False), y.astype(dtype, copy=False)))
+
+
+def _operands(a: Any, b: Any) -> tuple[Any, Any]:
+    if not isinstance(a, TensorCore):
+        b = as_tensor(b)
+        return as_tensor(a, b), b
+    return a, b if isinstance(b, TensorCore) else as_tensor(b, a)
+
+
+def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """input + alpha * other, broadcast. Shapes: any two that broadcast -> their common shape."""
+    return _binary(Add, input, other if alpha == 1 else mul(other, alpha))
+
+
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """input - alpha * other, broadcast."""
+    return _binary(Sub, input, other if alpha == 1 else mul(other, alpha))
+
+
+def mul(input: Any, other: Any) -> Any:
+    """input * other, broadcast."""
+    return _binary(Mul, input, other)
+
+
+def div(input: Any, other: Any) -> Any:
+    """input / other, broadcast; integers give float32."""
+    return _binary(Div, input, other)
+
+
+def pow(input: Any, exponent: Any) -> Any:
+    """input ** exponent, broadcast; squares, roots and reciprocals take their own faster kernels."""
+    if isinstance(exponent, int | float) and isinstance(input, TensorCore) and input.data.dtype in FLOATS:
+        special = {2: "square", 0.5: "sqrt", -1: "reciprocal", -0.5: "rsqrt"}.get(exponent)
+        if special:
+            return apply(UNARY_OPS[special], input)
+    return _binary(Pow, input, exponent)
+
+
+def maximum(input: Any, other: Any) -> Any:
+    """The larger of each pair, broadcast; NaN if either is NaN; ties share the gradient."""
+    return _binary(Maximum, input, other)
+
+
+def minimum(input: Any, other: Any) -> Any:
+    """The smaller of each pair, broadcast; NaN if either is NaN; ties share the gradient."""
+    return _binary(Minimum, input, other)
+
+
+class Cast(Op):
+    """Conversion between element types; gradients are converted back."""
+
+    name, backward_on_tensors = "to", True
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        ctx.dtype = x.dtype
+        out = empty_like(x, dtype) if dtype.kind in "fiub" else np.empty(x.shape, dtype)
+        np.copyto(out, x, casting="unsafe")
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return cast(g, ctx.dtype)
+
+
+def cast(input: Any, dtype: Any) -> Any:
+    """The tensor with another element type; the tensor itself if it has it already."""
+    dtype = np.dtype(dtype)
+    return input if input.data.dtype == dtype else apply(Cast, input, dtype)
+
+
+class Clone(Op):
+    """A copy of its own memory, with the same axis order."""
+
+    name, backward_on_tensors = "clone", True
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
+        return copy(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g
+
+
+def clone(input: Any) -> Any:
+    """A copy of the tensor; the gradient flows to the original."""
+    return apply(Clone, input)
+
+
+# --------------------------------------------------------------------------- comparisons and selection
+
+
+def _comparison(name: str, ufunc: Any, sign: str) -> Callable[[Any, Any], Any]:
+    def function(input: Any, other: Any) -> Any:
+        a, b = _operands(input, other)
+        shape = broadcast_shapes(name, input=a.data.shape, other=b.data.shape)
+        return wrap(ufunc(a.data, b.data, out=empty(shape, np.bool_)))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"input {sign} other, element by element: a bool tensor. Shapes broadcast."
+    return function
+
+
+eq = _comparison("eq", np.equal, "==")
+ne = _comparison("ne", np.not_equal, "!=")
+lt = _comparison("lt", np.less, "<")
+le = _comparison("le", np.less_equal, "<=")
+gt = _comparison("gt", np.greater, ">")
+ge = _comparison("ge", np.greater_equal, ">=")
+
+
+def _predicate(name: str, ufunc: Any, doc: str) -> Callable[[Any], Any]:
+    def function(input: Any) -> Any:
+        x = as_tensor(input).data
+        return wrap(ufunc(x, out=empty(x.shape, np.bool_)))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+isnan = _predicate("isnan", np.isnan, "Whether each element is NaN.")
+isinf = _predicate("isinf", np.isinf, "Whether each element is +Inf or -Inf.")
+isfinite = _predicate("isfinite", np.isfinite, "Whether each element is neither NaN nor infinite.")
+logical_not = _predicate("logical_not", np.logical_not, "Whether each element is zero or False.")
+
+
+def _logical(name: str, ufunc: Any) -> Callable[[Any, Any], Any]:
+    def function(input: Any, other: Any) -> Any:
+        a, b = _operands(input, other)
+        shape = broadcast_shapes(name, input=a.data.shape, other=b.data.shape)
+        return wrap(ufunc(a.data, b.data, out=empty(shape, np.bool_)))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"{name.replace('_', ' ')}, element by element, of truth values. Shapes broadcast."
+    return function
+
+
+logical_and = _logical("logical_and", np.logical_and)
+logical_or = _logical("logical_or", np.logical_or)
+logical_xor = _logical("logical_xor", np.logical_xor)
+
+
+class Where(Op):
+    """condition ? a : b."""
+
+    name, backward_on_tensors = "where", True
+
+    @staticmethod
+    def shape(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> Shape:
+        return broadcast_shapes("where", condition=condition.shape, input=a.shape, other=b.shape)
+
+    @staticmethod
+    def forward(ctx: Any, condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        shape = Where.shape(condition, a, b)
+        ctx.save(condition)
+        ctx.shapes = a.shape, b.shape
+        out = _empty_broadcast(shape, (a, b))
+        if out.dtype != a.dtype:
+            out = empty(shape, a.dtype)
+        _core.where(condition, a, b, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        (condition,) = ctx.saved
+        zero = wrap(np.zeros((), g.data.dtype))
+        da = sum_to_shape(where(condition, g, zero), ctx.shapes[0]) if ctx.needs[1] else None
+        db = sum_to_shape(where(condition, zero, g), ctx.shapes[1]) if ctx.needs[2] else None
+        return None, da, db
+
+
+def where(condition: Any, input: Any, other: Any) -> Any:
+    """`input` where the condition holds, `other` elsewhere; all three broadcast."""
+    condition = as_tensor(condition)
+    if condition.data.dtype != np.bool_:
+        raise DTypeError(f"[where] condition must be bool, got {condition.data.dtype}; compare it, e.g. x > 0")
+    a, b = _operands(input, other)
+    dtype = promote(a.data.dtype, b.data.dtype)
+    return apply(Where, condition, cast(a, dtype), cast(b, dtype))
+
+
+def masked_fill(input: Any, mask: Any, value: float) -> Any:
+    """The input with `value` where the mask is True; no gradient flows there."""
+    return where(mask, as_tensor(value, input), input)
+
+
+# --------------------------------------------------------------------------- constants
+
+
+def zeros_like(input: Any, dtype: Any = None) -> Any:
+    """Zeros of the same shape, dtype and axis order."""
+    out = empty_like(input.data, dtype)
+    out.fill(0)
+    return wrap(out)
+
+
+def ones_like(input: Any, dtype: Any = None) -> Any:
+    """Ones of the same shape, dtype and axis order."""
+    out = empty_like(input.data, dtype)
+    out.fill(1)
+    return wrap(out)
