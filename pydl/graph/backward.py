@@ -13,7 +13,7 @@ from pydl.graph.engine import TensorCore
 
 
 def _as_list(value: Any) -> list[Any]:
-    return [value] if isinstance(value, TensorCore) or value is None else list(value)
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _initial_grads(name: str, roots: list[TensorCore], grads: list[Any]) -> list[TensorCore]:

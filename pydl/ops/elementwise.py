@@ -23,6 +23,13 @@ from pydl.ops._common import (
     sum_to_shape,
 )
 
+__all__ = [
+    "abs", "add", "cast", "ceil", "clamp", "clone", "cos", "div", "eq", "erf", "exp", "expm1", "floor", "ge", "gt",
+    "isfinite", "isinf", "isnan", "le", "log", "log1p", "logical_and", "logical_not", "logical_or", "logical_xor", "lt",
+    "masked_fill", "maximum", "minimum", "mul", "ne", "neg", "ones_like", "pow", "reciprocal", "round", "rsqrt",
+    "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tanh", "where", "zeros_like",
+]
+
 Tensor = TensorCore
 MAPS = _core.MAPS
 

@@ -1,0 +1,442 @@
+"""`Tensor`: an ndarray that records the operations made with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pydl import ops
+from pydl.errors import ArgumentError, DTypeError, GraphError
+from pydl.graph import backward as _backward
+from pydl.graph import engine
+from pydl.graph.engine import TensorCore
+from pydl.graph.modes import no_grad
+from pydl.ops import elementwise as _e
+from pydl.ops._common import empty
+
+# Functions whose first argument is the tensor: x.sum(0) is ops.sum(x, 0).
+METHODS = (
+    # elementwise
+    "abs", "add", "ceil", "clamp", "clone", "cos", "div", "eq", "erf", "exp", "expm1", "floor", "ge", "gt", "isfinite",
+    "isinf", "isnan", "le", "log", "log1p", "logical_and", "logical_not", "logical_or", "logical_xor", "lt",
+    "masked_fill", "maximum", "minimum", "mul", "ne", "neg", "pow", "reciprocal", "round", "rsqrt", "sigmoid", "sign",
+    "sin", "sqrt", "square", "sub", "tanh", "relu", "softmax", "log_softmax",
+    # reduce
+    "sum", "mean", "var", "std", "max", "min", "amax", "amin", "argmax", "argmin", "norm", "logsumexp", "prod",
+    "cumsum", "any", "all",
+    # matmul
+    "matmul", "mm", "bmm", "dot", "outer",
+    # shape
+    "reshape", "view", "transpose", "permute", "movedim", "swapaxes", "flatten", "unflatten", "squeeze", "unsqueeze",
+    "expand", "expand_as", "broadcast_to", "flip", "roll", "split", "chunk", "unbind", "tile", "repeat", "contiguous",
+    "diagonal", "tril", "triu", "narrow", "t", "repeat_interleave",
+    # index
+    "gather", "scatter", "scatter_add", "index_select", "index_add", "take_along_dim", "masked_select", "nonzero",
+    # sort
+    "sort", "argsort", "topk", "unique", "median",
+)
+
+
+class Tensor(TensorCore):
+    """A multi-dimensional array of one element type that can be differentiated.
+
+    Made by `pydl.tensor` (copies), `pydl.from_numpy` (shares memory), `pydl.zeros`, `pydl.randn` ...; the memory is a
+    ``numpy.ndarray``, which `numpy()` returns without a copy.
+    """
+
+    __slots__ = ()
+    __array_priority__ = 1000  # ndarray + Tensor is Tensor.__radd__
+    __hash__ = object.__hash__
+
+    def __new__(cls, data: Any = None, dtype: Any = None, requires_grad: bool = False) -> Any:
+        self = super().__new__(cls)
+        if data is not None:
+            self.data = _to_array(data, dtype)
+            if requires_grad:
+                self.requires_grad = True
+        return self
+
+    # ------------------------------------------------------------------ what it is
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def is_contiguous_array(self) -> bool:
+        return bool(self.data.flags.c_contiguous)
+
+    @property
+    def grad_fn(self) -> Any:
+        """The recorded operation that made this tensor; None for a leaf."""
+        return self.node
+
+    @property
+    def T(self) -> Any:
+        """The axes reversed, as a view."""
+        return self.permute(*range(self.ndim - 1, -1, -1))
+
+    @property
+    def mT(self) -> Any:
+        """The last two axes swapped, as a view."""
+        return self.transpose(-2, -1)
+
+    def dim(self) -> int:
+        return self.data.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.data.shape if dim is None else self.data.shape[dim]
+
+    def numel(self) -> int:
+        return self.data.size
+
+    def stride(self) -> tuple[int, ...]:
+        """Distance between neighbours along each axis, in elements."""
+        return tuple(s // self.data.itemsize for s in self.data.strides)
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a tensor without axes; use .item()")
+        return self.data.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.ndim == 0:
+            raise TypeError("a tensor without axes cannot be iterated; use .item()")
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.data
+
+    # ------------------------------------------------------------------ leaving and entering
+    def numpy(self) -> np.ndarray:
+        """The memory as a ndarray, without a copy; a tensor in a recorded computation must be detached first."""
+        if self.requires_grad:
+            raise GraphError("numpy: the tensor requires a gradient, and changes of the array would not be recorded; "
+                             "use .detach().numpy()")
+        return self.data
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.numpy().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.data.__dlpack_device__()
+
+    def item(self) -> Any:
+        """The only element as a Python number."""
+        if self.data.size != 1:
+            raise ArgumentError(f"item: the tensor has {self.data.size} elements (shape {self.shape}), expected one")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        return self.data.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iub":
+            raise TypeError(f"only an integer tensor can be an index, this one is {self.dtype}")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.data.size != 1:
+            raise ArgumentError(f"the truth of a tensor with {self.data.size} elements is ambiguous; use .any() or .all()")
+        return bool(self.data.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.data.size == 1 else repr(self)
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.data, separator=", ", prefix="tensor(", precision=4, threshold=100)
+        notes = []
+        if self.data.dtype not in (np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)):
+            notes.append(f"dtype={self.data.dtype}")
+        if self.data.size > 100 or self.data.size == 0:
+            notes.append(f"shape={self.shape}")
+        if self.node is not None:
+            notes.append(f"grad_fn=<{self.node.name}>")
+        elif self.requires_grad:
+            notes.append("requires_grad=True")
+        return f"tensor({', '.join([text, *notes])})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if not self.is_leaf:
+            raise GraphError("deepcopy: only leaf tensors can be deep-copied; use .detach() first")
+        out = type(self)(self.data.copy(order="K"))
+        out.requires_grad = self.requires_grad
+        memo[id(self)] = out
+        return out
+
+    def __reduce__(self) -> Any:
+        raise TypeError("tensors are not pickled; use pydl.save / pydl.load (safetensors)")
+
+    # ------------------------------------------------------------------ dtype
+    def to(self, *args: Any, dtype: Any = None, device: Any = None) -> Any:
+        """The tensor with another element type: ``x.to(pydl.float64)``, ``x.to(other)``. Devices other than the CPU
+        are refused: this build has no CUDA kernels."""
+        for a in args:
+            if isinstance(a, TensorCore):
+                dtype = a.data.dtype
+            elif isinstance(a, str) and a.split(":")[0] in ("cpu", "cuda", "gpu", "mps"):
+                device = a
+            else:
+                dtype = a
+        if device is not None and str(device) != "cpu":
+            raise ArgumentError(f"to: device {device!r} is not available; this build of pydl has CPU kernels only")
+        return self if dtype is None else _e.cast(self, dtype)
+
+    type = to
+
+    def float(self) -> Any:
+        return self.to(np.float32)
+
+    def double(self) -> Any:
+        return self.to(np.float64)
+
+    def long(self) -> Any:
+        return self.to(np.int64)
+
+    def int(self) -> Any:
+        return self.to(np.int32)
+
+    def bool(self) -> Any:
+        return self.to(np.bool_)
+
+    def cpu(self) -> Any:
+        return self
+
+    # ------------------------------------------------------------------ graph
+    def backward(self, gradient: Any = None, retain_graph: Any = None, create_graph: Any = False) -> None:
+        """Add the gradient of this tensor to `.grad` of every leaf it was computed from; see `pydl.autograd.backward`."""
+        _backward(self, gradient, retain_graph, create_graph)
+
+    def requires_grad_(self, requires_grad: Any = True) -> Any:
+        self.requires_grad = requires_grad
+        return self
+
+    def detach(self) -> Any:
+        """The same memory without the record of how it was computed."""
+        out = engine.wrap(self.data)
+        out.share_version(self)
+        return out
+
+    # ------------------------------------------------------------------ in place
+    def _in_place(self, name: str, *others: Any) -> None:
+        recorded = self.requires_grad or any(isinstance(o, TensorCore) and o.requires_grad for o in others)
+        if recorded and engine.is_grad_enabled():
+            raise GraphError(
+                f"{name}: an in-place change of a tensor in a recorded computation would lose its gradient; "
+                "write x = x + y, or change a leaf under pydl.no_grad()"
+            )
+        if not self.data.flags.writeable:
+            raise GraphError(f"{name}: the tensor's memory is read-only; use .clone()")
+        self.bump_version()
+
+    def _update(self, name: str, other: Any, result: Any) -> Any:
+        self._in_place(name, other)
+        if result.shape != self.shape:
+            raise ArgumentError(f"{name}: result of shape {result.shape} does not fit into {self.shape} in place")
+        np.copyto(self.data, result.data, casting="same_kind")
+        return self
+
+    def add_(self, other: Any, *, alpha: Any = 1) -> Any:
+        with no_grad():
+            result = ops.add(self, other, alpha=alpha)
+        return self._update("add_", other, result)
+
+    def sub_(self, other: Any, *, alpha: Any = 1) -> Any:
+        with no_grad():
+            result = ops.sub(self, other, alpha=alpha)
+        return self._update("sub_", other, result)
+
+    def mul_(self, other: Any) -> Any:
+        with no_grad():
+            result = ops.mul(self, other)
+        return self._update("mul_", other, result)
+
+    def div_(self, other: Any) -> Any:
+        with no_grad():
+            result = ops.div(self, other)
+        return self._update("div_", other, result)
+
+    def clamp_(self, min: Any = None, max: Any = None) -> Any:
+        with no_grad():
+            result = ops.clamp(self, min, max)
+        return self._update("clamp_", None, result)
+
+    def copy_(self, other: Any) -> Any:
+        self._in_place("copy_", other)
+        source = _e.as_tensor(other, self).data
+        if source.shape != self.shape:
+            source = np.broadcast_to(source, self.shape)
+        np.copyto(self.data, source, casting="unsafe")
+        return self
+
+    def fill_(self, value: Any) -> Any:
+        self._in_place("fill_", value)
+        self.data.fill(value)
+        return self
+
+    def zero_(self) -> Any:
+        return self.fill_(0)
+
+    __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
+
+    def __getitem__(self, index: Any) -> Any:
+        return ops.getitem(self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._in_place("x[index] = value", value)
+        ops.setitem(self, index, value)
+
+    # ------------------------------------------------------------------ operators
+    __add__, __sub__, __mul__, __truediv__, __pow__ = _e.add, _e.sub, _e.mul, _e.div, _e.pow
+    __neg__, __abs__ = _e.neg, _e.abs
+
+    def __radd__(self, other: Any) -> Any:
+        return _e.add(self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return _e.mul(self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _e.sub(_e.as_tensor(other, self), self)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _e.div(_e.as_tensor(other, self), self)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _e.pow(_e.as_tensor(other, self), self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return ops.matmul(_e.as_tensor(other), self)
+
+    __eq__, __ne__ = _e.eq, _e.ne  # type: ignore[assignment]
+    __lt__, __le__, __gt__, __ge__ = _e.lt, _e.le, _e.gt, _e.ge
+    __and__, __or__, __xor__, __invert__ = _e.logical_and, _e.logical_or, _e.logical_xor, _e.logical_not
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # the METHODS below
+
+
+for _name in METHODS:
+    if hasattr(ops, _name):
+        setattr(Tensor, _name, getattr(ops, _name))
+
+engine.set_tensor_class(Tensor)
+
+
+def _to_array(data: Any, dtype: Any) -> np.ndarray:
+    """A ndarray in pooled memory: Python floats become float32, as in PyTorch; ndarrays keep their dtype."""
+    if isinstance(data, TensorCore):
+        data = data.data
+    keeps = isinstance(data, np.ndarray | np.generic)
+    try:
+        source = np.asarray(data)
+    except ValueError as error:
+        raise ArgumentError(f"tensor: the nested sequences are ragged ({error}); pad them to one length") from None
+    if source.dtype.kind not in "fiub" and source.dtype.name != "bfloat16":
+        raise DTypeError(f"tensor: elements of type {source.dtype} cannot be held; expected numbers or booleans")
+    if dtype is None:
+        dtype = source.dtype if keeps or source.dtype.kind != "f" else np.float32
+    out = empty(source.shape, np.dtype(dtype))
+    np.copyto(out, source, casting="unsafe")
+    return out
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor with a copy of `data`: numbers, nested lists, an ndarray or a tensor.
+
+    Python floats give float32 and integers int64; an ndarray keeps its dtype.
+    """
+    return Tensor(data, dtype, requires_grad)
+
+
+def as_tensor(data: Any, dtype: Any = None) -> Tensor:
+    """A tensor that shares the memory of an ndarray or tensor where it can."""
+    if isinstance(data, Tensor):
+        return data if dtype is None else data.to(dtype)
+    if isinstance(data, np.ndarray) and (dtype is None or data.dtype == np.dtype(dtype)):
+        return from_numpy(data)
+    return tensor(data, dtype)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor over the memory of an ndarray, without a copy."""
+    if not isinstance(array, np.ndarray):
+        raise DTypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}; use pydl.tensor")
+    return engine.wrap(array)
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A tensor over the memory of any object that speaks DLPack (a torch tensor, say), without a copy."""
+    return engine.wrap(np.from_dlpack(source))
+
+
+def _filled(shape: Any, value: Any, dtype: Any, requires_grad: bool) -> Tensor:
+    if len(shape) == 1 and not isinstance(shape[0], int | np.integer):
+        shape = tuple(shape[0])
+    out = empty(tuple(shape), np.dtype(dtype))
+    out.fill(value)
+    t = engine.wrap(out)
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+def zeros(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+    """Zeros: ``zeros(2, 3)`` or ``zeros((2, 3))``."""
+    return _filled(shape, 0, dtype, requires_grad)
+
+
+def ones(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+    """Ones: ``ones(2, 3)`` or ``ones((2, 3))``."""
+    return _filled(shape, 1, dtype, requires_grad)
+
+
+def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of one value; its dtype follows the value."""
+    if dtype is None:
+        dtype = np.bool_ if isinstance(fill_value, bool) else np.int64 if isinstance(fill_value, int) else np.float32
+    return _filled(tuple(size), fill_value, dtype, requires_grad)
+
+
+def arange(*args: Any, dtype: Any = None) -> Tensor:
+    """Numbers start, start + step, ... below stop: arange(stop), arange(start, stop[, step])."""
+    array = np.arange(*args)
+    if dtype is None and array.dtype == np.float64:
+        dtype = np.float32
+    return tensor(array, dtype)
+
+
+def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> Tensor:
+    """`steps` numbers at equal distances from start to end, both included."""
+    return tensor(np.linspace(start, end, steps), dtype)
+
+
+def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:
+    """Ones on the diagonal, zeros elsewhere. Shape: (n, m or n)."""
+    return tensor(np.eye(n, m, dtype=dtype))
