@@ -1,0 +1,219 @@
+#include "cpu/reduce.h"
+
+#include "core/allocator.h"
+#include "core/parallel.h"
+#include "core/simd.h"
+
+namespace pydl {
+namespace {
+
+// Sums are cut into fixed pieces of kPiece elements, each summed in several accumulators, and the pieces' results are
+// added pairwise: the error grows with log n, and the order is the same for any number of threads.
+constexpr int64_t kPiece = 4096;
+constexpr int64_t kWork = 16384;  // elements worth a parallel chunk
+
+template <class T>
+struct Sum {
+  static PYDL_INLINE Vec<T> start() { return Vec<T>::zero(); }
+  static PYDL_INLINE Vec<T> step(Vec<T> a, Vec<T> x) { return a + x; }
+  static PYDL_INLINE Vec<T> join(Vec<T> a, Vec<T> b) { return a + b; }
+};
+template <class T>
+struct SumSquares : Sum<T> {
+  static PYDL_INLINE Vec<T> step(Vec<T> a, Vec<T> x) { return fma(x, x, a); }
+};
+template <class T>
+struct SumAbs : Sum<T> {
+  static PYDL_INLINE Vec<T> step(Vec<T> a, Vec<T> x) { return a + abs(x); }
+};
+template <class T>
+struct Prod {
+  static PYDL_INLINE Vec<T> start() { return Vec<T>::splat(T(1)); }
+  static PYDL_INLINE Vec<T> step(Vec<T> a, Vec<T> x) { return a * x; }
+  static PYDL_INLINE Vec<T> join(Vec<T> a, Vec<T> b) { return a * b; }
+};
+// A NaN anywhere makes the extremum NaN.
+template <class T>
+struct Max {
+  static PYDL_INLINE Vec<T> start() { return Vec<T>::splat(-std::numeric_limits<T>::infinity()); }
+  static PYDL_INLINE Vec<T> step(Vec<T> a, Vec<T> x) { return select(is_nan(a) | (a > x), a, x); }
+  static PYDL_INLINE Vec<T> join(Vec<T> a, Vec<T> b) { return step(a, b); }
+};
+template <class T>
+struct Min {
+  static PYDL_INLINE Vec<T> start() { return Vec<T>::splat(std::numeric_limits<T>::infinity()); }
+  static PYDL_INLINE Vec<T> step(Vec<T> a, Vec<T> x) { return select(is_nan(a) | (a < x), a, x); }
+  static PYDL_INLINE Vec<T> join(Vec<T> a, Vec<T> b) { return step(a, b); }
+};
+
+// Joins the lanes in halves.
+template <class T, class F>
+PYDL_INLINE T join_lanes(Vec<T> a) {
+  for (int64_t half = Vec<T>::lanes / 2; half > 0; half /= 2) {
+    Vec<T> b = a;
+    for (int64_t i = 0; i < half; ++i) b.v[i] = a.v[i + half];
+    a = F::join(a, b);
+  }
+  return a.v[0];
+}
+
+// One contiguous piece to one number, with four accumulators; the tail's missing lanes hold the neutral element.
+template <class T, class F>
+T reduce_piece(const T* x, int64_t n) {
+  using V = Vec<T>;
+  V a[4] = {F::start(), F::start(), F::start(), F::start()};
+  int64_t i = 0;
+  for (; i + 4 * V::lanes <= n; i += 4 * V::lanes)
+    for (int k = 0; k < 4; ++k) a[k] = F::step(a[k], V::load(x + i + k * V::lanes));
+  for (; i + V::lanes <= n; i += V::lanes) a[0] = F::step(a[0], V::load(x + i));
+  V all = F::join(F::join(a[0], a[1]), F::join(a[2], a[3]));
+  T result = join_lanes<T, F>(all);
+  for (; i < n; ++i) result = F::join(V::splat(result), F::step(F::start(), V::splat(x[i]))).v[0];
+  return result;
+}
+
+template <class T, class F>
+T join_pairwise(T* values, int64_t n) {
+  for (; n > 1; n = (n + 1) / 2)
+    for (int64_t i = 0; i < n / 2; ++i) {
+      values[i] = F::join(Vec<T>::splat(values[2 * i]), Vec<T>::splat(values[2 * i + 1])).v[0];
+      if (i == n / 2 - 1 && n % 2) values[i + 1] = values[n - 1];
+    }
+  return values[0];
+}
+
+// inner == 1: rows of contiguous elements.
+template <class T, class F>
+void reduce_rows(const T* in, T* out, int64_t outer, int64_t n) {
+  const int64_t pieces = (n + kPiece - 1) / kPiece;
+  if (pieces == 1) {
+    parallel_for(outer, kWork / (n + 1) + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t o = begin; o < end; ++o) out[o] = reduce_piece<T, F>(in + o * n, n);
+    });
+    return;
+  }
+  T* partial = static_cast<T*>(memory::allocate(outer * pieces * static_cast<int64_t>(sizeof(T))));
+  parallel_for(outer * pieces, kWork / kPiece, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t start = t % pieces * kPiece;
+      partial[t] = reduce_piece<T, F>(in + t / pieces * n + start, n - start < kPiece ? n - start : kPiece);
+    }
+  });
+  for (int64_t o = 0; o < outer; ++o) out[o] = join_pairwise<T, F>(partial + o * pieces, pieces);
+  memory::release(partial, outer * pieces * static_cast<int64_t>(sizeof(T)));
+}
+
+// inner > 1: columns stay lanes; the rows of a piece are added one after the other.
+template <class T, class F>
+void reduce_columns(const T* in, T* out, int64_t outer, int64_t n, int64_t inner) {
+  using V = Vec<T>;
+  constexpr int64_t kRows = 256;
+  const int64_t pieces = (n + kRows - 1) / kRows;
+  const int64_t bytes = outer * pieces * inner * static_cast<int64_t>(sizeof(T));
+  T* partial = pieces > 1 ? static_cast<T*>(memory::allocate(bytes)) : out;
+  const int64_t rows = n < kRows ? n : kRows;
+  parallel_for(outer * pieces, kWork / (rows * inner + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t r0 = t % pieces * kRows, r1 = r0 + kRows < n ? r0 + kRows : n;
+      const T* base = in + t / pieces * n * inner;
+      for (int64_t c = 0; c < inner; c += V::lanes) {
+        const int64_t m = inner - c < V::lanes ? inner - c : V::lanes;
+        V a[2] = {F::start(), F::start()};
+        int64_t r = r0;
+        for (; r + 2 <= r1; r += 2)
+          for (int k = 0; k < 2; ++k) a[k] = F::step(a[k], V::load_n(base + (r + k) * inner + c, m));
+        if (r < r1) a[0] = F::step(a[0], V::load_n(base + r * inner + c, m));
+        F::join(a[0], a[1]).store_n(partial + t * inner + c, m);
+      }
+    }
+  });
+  if (pieces == 1) return;
+  // Pairwise over the pieces; a chunk of columns at a time.
+  parallel_for(outer * inner, 1024, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+      T* column = partial + k / inner * pieces * inner + k % inner;
+      for (int64_t gap = 1; gap < pieces; gap *= 2)
+        for (int64_t p = 0; p + gap < pieces; p += 2 * gap)
+          column[p * inner] = F::join(V::splat(column[p * inner]), V::splat(column[(p + gap) * inner])).v[0];
+      out[k] = column[0];
+    }
+  });
+  memory::release(partial, bytes);
+}
+
+// The first position of the extremum; a NaN counts as the extremum.
+template <class T, bool kMax>
+void arg_extremum(const T* in, int64_t* out, int64_t outer, int64_t n, int64_t inner) {
+  parallel_for(outer * inner, kWork / (n + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+      const T* x = in + k / inner * n * inner + k % inner;
+      int64_t best = 0;
+      for (int64_t i = 1; i < n; ++i) {
+        const T v = x[i * inner], b = x[best * inner];
+        if (b != b) break;
+        if (v != v || (kMax ? v > b : v < b)) best = i;
+      }
+      out[k] = best;
+    }
+  });
+}
+
+template <class T, template <class> class F>
+void run(const ReduceArgs& a) {
+  const int64_t outer = a.in.shape[0], n = a.in.shape[1], inner = a.in.shape[2];
+  const T* in = a.in.as<T>();
+  T* out = a.out.as<T>();
+  if (inner == 1)
+    reduce_rows<T, F<T>>(in, out, outer, n);
+  else
+    reduce_columns<T, F<T>>(in, out, outer, n, inner);
+}
+
+template <class T>
+void reduce_typed(const ReduceArgs& a) {
+  const int64_t outer = a.in.shape[0], n = a.in.shape[1], inner = a.in.shape[2];
+  switch (a.kind) {
+    case Reduce::sum: return run<T, Sum>(a);
+    case Reduce::sum_squares: return run<T, SumSquares>(a);
+    case Reduce::sum_abs: return run<T, SumAbs>(a);
+    case Reduce::prod: return run<T, Prod>(a);
+    case Reduce::max: return run<T, Max>(a);
+    case Reduce::min: return run<T, Min>(a);
+    case Reduce::argmax: return arg_extremum<T, true>(a.in.as<T>(), a.out.as<int64_t>(), outer, n, inner);
+    case Reduce::argmin: return arg_extremum<T, false>(a.in.as<T>(), a.out.as<int64_t>(), outer, n, inner);
+  }
+}
+
+void reduce_array_impl(const ReduceArgs& a) {
+  PYDL_CHECK(a.in.ndim == 3 && a.out.ndim == 2 && a.in.contiguous() && a.out.contiguous(), "expected canonical arrays");
+  PYDL_CHECK(a.in.shape[0] == a.out.shape[0] && a.in.shape[2] == a.out.shape[1], "output of the wrong shape");
+  PYDL_CHECK(a.in.dtype == DType::f32 || a.in.dtype == DType::f64, "expected float32 or float64");
+  if (a.out.size() == 0) return;
+  if (a.kind == Reduce::argmax || a.kind == Reduce::argmin) PYDL_CHECK(a.in.shape[1] > 0, "no elements to choose from");
+  a.in.dtype == DType::f32 ? reduce_typed<float>(a) : reduce_typed<double>(a);
+}
+
+template <class T>
+void cumsum_typed(const CumsumArgs& a) {
+  const int64_t n = a.in.shape[1], inner = a.in.shape[2];
+  const T* in = a.in.as<T>();
+  T* out = a.out.as<T>();
+  parallel_for(a.in.shape[0] * inner, kWork / (n + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+      const int64_t start = k / inner * n * inner + k % inner;
+      T total = 0;
+      for (int64_t i = 0; i < n; ++i) out[start + i * inner] = total += in[start + i * inner];
+    }
+  });
+}
+
+void cumsum_array_impl(const CumsumArgs& a) {
+  PYDL_CHECK(a.in.ndim == 3 && a.in.contiguous() && a.out.contiguous() && a.in.size() == a.out.size(), "expected canonical arrays");
+  a.in.dtype == DType::f32 ? cumsum_typed<float>(a) : cumsum_typed<double>(a);
+}
+
+PYDL_REGISTER(reduce_array, reduce_array_impl);
+PYDL_REGISTER(cumsum_array, cumsum_array_impl);
+
+}  // namespace
+}  // namespace pydl

@@ -1,0 +1,338 @@
+"""Reductions over any axes (kernels: csrc/cpu/reduce.cpp)."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pydl import _core
+from pydl.errors import ArgumentError, DTypeError
+from pydl.graph.engine import TensorCore, apply, wrap
+from pydl.graph.op import Op, Shape
+from pydl.ops import elementwise as _e
+from pydl.ops._common import FLOATS, contiguous, empty, is_dense, memory_order, normalize_axes, normalize_axis
+
+__all__ = [
+    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumsum", "logsumexp", "max", "mean", "min", "norm",
+    "prod", "std", "sum", "var",
+]
+
+Dim = int | tuple[int, ...] | None
+
+
+class ValuesIndices(NamedTuple):
+    """What `max`, `min`, `sort`, `topk` along an axis return."""
+
+    values: Any
+    indices: Any
+
+
+def _canonical(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, list[int]]:
+    """The array as [outer, reduced, inner] in C order, and the kept axes in the order in which the result holds them.
+
+    The axes are taken in memory order, so that channels-last data is reduced over N, H, W without a copy.
+    """
+    order = memory_order(x) if is_dense(x) else list(range(x.ndim))
+    kept = [a for a in order if a not in axes]
+    reduced = [a for a in order if a in axes]
+    runs = [a in axes for a in order if x.shape[a] != 1]
+    changes = builtins.sum(a != b for a, b in zip(runs, runs[1:], strict=False))
+    if changes > 2 or (changes == 2 and runs[0]):  # the axes alternate: gather the reduced ones at the end
+        order, before = kept + reduced, kept
+    else:
+        first = next((i for i, a in enumerate(order) if a in axes and x.shape[a] != 1), len(order))
+        before = [a for a in order[:first] if a not in axes]
+    sizes = [int(np.prod([x.shape[a] for a in group], dtype=np.int64)) for group in (before, reduced)]
+    inner = int(np.prod([x.shape[a] for a in kept if a not in before], dtype=np.int64))
+    return contiguous(x.transpose(order)).reshape(sizes[0], sizes[1], inner), kept
+
+
+def _reduce(kind: str, x: np.ndarray, axes: tuple[int, ...], keepdim: bool, dtype: Any = None) -> np.ndarray:
+    """Run a native reduction; the result's axes are put back into the logical order (as a view)."""
+    canonical, kept = _canonical(x, axes)
+    out = empty((canonical.shape[0], canonical.shape[2]), x.dtype if dtype is None else dtype)
+    _core.reduce(_core.REDUCTIONS[kind], canonical, out)
+    result = out.reshape([x.shape[a] for a in kept]).transpose(np.argsort(kept) if kept else ())
+    return result.reshape(_kept_shape(x.shape, axes)) if keepdim else result
+
+
+def _kept_shape(shape: Shape, axes: tuple[int, ...]) -> Shape:
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def _reduced_shape(shape: Shape, axes: tuple[int, ...], keepdim: bool) -> Shape:
+    return _kept_shape(shape, axes) if keepdim else tuple(n for i, n in enumerate(shape) if i not in axes)
+
+
+def _expand_back(g: Any, shape: Shape, axes: tuple[int, ...]) -> Any:
+    """The gradient of a reduced tensor, repeated (without a copy) to the shape before the reduction."""
+    from pydl.ops.shape import expand, reshape
+
+    return expand(reshape(g, _kept_shape(shape, axes)), shape)
+
+
+class Sum(Op):
+    name, backward_on_tensors = "sum", True
+
+    @staticmethod
+    def shape(x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> Shape:
+        return _reduced_shape(x.shape, axes, keepdim)
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> np.ndarray:
+        ctx.args = x.shape, axes
+        return _reduce("sum", x, axes, keepdim)
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return _expand_back(g, *ctx.args)
+
+
+def _floating(op: str, input: TensorCore) -> None:
+    if input.data.dtype not in FLOATS:
+        raise DTypeError(f"[{op}] expected a float32 or float64 tensor, got {input.data.dtype}; convert with .float()")
+
+
+def sum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """Sum over axes (all by default); integers and booleans give int64. Order of summation is fixed, pairwise over pieces."""
+    if dtype is not None:
+        input = _e.cast(input, dtype)
+    axes = normalize_axes("sum", dim, input.data.ndim)
+    if input.data.dtype not in FLOATS:
+        return wrap(np.asarray(input.data.sum(axis=axes, keepdims=keepdim, dtype=np.int64)))
+    return apply(Sum, input, axes, keepdim)
+
+
+def mean(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+    """Arithmetic mean over axes (all by default); of no elements, NaN."""
+    _floating("mean", input)
+    axes = normalize_axes("mean", dim, input.data.ndim)
+    count = int(np.prod([input.data.shape[a] for a in axes], dtype=np.int64))
+    return _e.mul(sum(input, axes, keepdim), 1.0 / count if count else float("nan"))
+
+
+def var(input: Any, dim: Dim = None, keepdim: bool = False, *, correction: int = 1, unbiased: bool | None = None) -> Any:
+    """Variance: sum((x - mean)^2) / (n - correction), in two passes. correction=1 (Bessel) by default, as in PyTorch."""
+    _floating("var", input)
+    if unbiased is not None:
+        correction = int(unbiased)
+    axes = normalize_axes("var", dim, input.data.ndim)
+    count = int(np.prod([input.data.shape[a] for a in axes], dtype=np.int64)) - correction
+    squares = sum(_e.square(_e.sub(input, mean(input, axes, keepdim=True))), axes, keepdim)
+    return _e.mul(squares, 1.0 / count if count > 0 else float("nan"))
+
+
+def std(input: Any, dim: Dim = None, keepdim: bool = False, *, correction: int = 1, unbiased: bool | None = None) -> Any:
+    """Standard deviation: the square root of `var`."""
+    return _e.sqrt(var(input, dim, keepdim, correction=correction, unbiased=unbiased))
+
+
+class Extremum(Op):
+    """Largest or smallest element over axes; ties share the gradient equally."""
+
+    name, backward_on_tensors = "amax", True
+
+    @staticmethod
+    def shape(kind: str, x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> Shape:
+        for a in axes:
+            if x.shape[a] == 0:
+                raise ArgumentError(f"[{kind}] axis {a} of shape {x.shape} is empty: it has no largest or smallest element")
+        return _reduced_shape(x.shape, axes, keepdim)
+
+    @staticmethod
+    def forward(ctx: Any, kind: str, x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> np.ndarray:
+        Extremum.shape(kind, x, axes, keepdim)
+        y = _reduce(kind, x, axes, keepdim)
+        ctx.save(x, y)
+        ctx.axes = axes
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        x, y = ctx.saved
+        hit = (x.data == y.data.reshape(_kept_shape(x.data.shape, ctx.axes))).astype(x.data.dtype)
+        hit /= np.maximum(hit.sum(axis=ctx.axes, keepdims=True), 1)
+        return None, _e.mul(_expand_back(g, x.data.shape, ctx.axes), wrap(hit))
+
+
+def _extremum(kind: str, input: Any, dim: Dim, keepdim: bool) -> Any:
+    axes = normalize_axes(kind, dim, input.data.ndim)
+    if input.data.dtype not in FLOATS:
+        Extremum.shape(kind, input.data, axes, keepdim)
+        return wrap(np.asarray(getattr(input.data, kind)(axis=axes, keepdims=keepdim)))
+    return apply(Extremum, kind, input, axes, keepdim)
+
+
+def amax(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+    """Largest element over axes; NaN if there is one; ties share the gradient."""
+    return _extremum("max", input, dim, keepdim)
+
+
+def amin(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+    """Smallest element over axes; NaN if there is one; ties share the gradient."""
+    return _extremum("min", input, dim, keepdim)
+
+
+def _arg(kind: str, input: Any, dim: int | None, keepdim: bool) -> Any:
+    axes = normalize_axes(kind, dim, input.data.ndim)
+    x = input.data
+    Extremum.shape(kind, x, axes, keepdim)
+    if x.dtype not in FLOATS:
+        found = getattr(np, kind)(x, axis=dim, keepdims=keepdim)
+        return wrap(np.asarray(found, np.int64))
+    x = x if dim is not None else contiguous(x)  # the flat position counts in row-major order
+    return wrap(_reduce(kind, x, axes, keepdim, np.int64))
+
+
+def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Position of the largest element along an axis (in the flat order without one); the first of equals. int64."""
+    return _arg("argmax", input, dim, keepdim)
+
+
+def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Position of the smallest element along an axis (in the flat order without one); the first of equals. int64."""
+    return _arg("argmin", input, dim, keepdim)
+
+
+def _with_indices(kind: str, input: Any, dim: Any, keepdim: bool) -> Any:
+    from pydl.ops.index import take_along_dim
+    from pydl.ops.shape import squeeze
+
+    if dim is None:
+        return _extremum(kind, input, None, keepdim)
+    if isinstance(dim, TensorCore):
+        return (_e.maximum if kind == "max" else _e.minimum)(input, dim)
+    dim = normalize_axis(kind, dim, input.data.ndim)
+    indices = _arg("arg" + kind, input, dim, True)
+    values = take_along_dim(input, indices, dim)
+    return ValuesIndices(values, indices) if keepdim else ValuesIndices(squeeze(values, dim), squeeze(indices, dim))
+
+
+def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Without `dim`: the largest element. With it: ``(values, indices)`` along the axis; the gradient goes to that element.
+
+    With a tensor instead of `dim`: the larger of each pair (`maximum`).
+    """
+    return _with_indices("max", input, dim, keepdim)
+
+
+def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Without `dim`: the smallest element. With it: ``(values, indices)`` along the axis."""
+    return _with_indices("min", input, dim, keepdim)
+
+
+def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+    """log(sum(exp(x))) with the maximum taken out first, so that nothing overflows; -inf where all are -inf."""
+    from pydl.ops.shape import reshape
+
+    _floating("logsumexp", input)
+    axes = normalize_axes("logsumexp", dim, input.data.ndim)
+    top = _reduce("max", input.data, axes, True) if input.data.size else np.zeros(_kept_shape(input.data.shape, axes))
+    shift = wrap(np.where(np.isfinite(top), top, 0).astype(input.data.dtype))
+    total = _e.add(_e.log(sum(_e.exp(_e.sub(input, shift)), axes, True)), shift)
+    return total if keepdim else reshape(total, _reduced_shape(input.data.shape, axes, False))
+
+
+def norm(input: Any, p: float | str = 2.0, dim: Dim = None, keepdim: bool = False) -> Any:
+    """Vector p-norm over axes: (sum |x|^p)^(1/p); p = inf the largest magnitude, p = 0 the count of non-zeros.
+
+    The gradient of the 2-norm at the zero vector is taken as 0.
+    """
+    _floating("norm", input)
+    axes = normalize_axes("norm", dim, input.data.ndim)
+    if p == "fro":
+        p = 2.0
+    p = float(p)
+    if p == float("inf"):
+        return amax(_e.abs(input), axes, keepdim)
+    if p == -float("inf"):
+        return amin(_e.abs(input), axes, keepdim)
+    if p == 0:
+        return sum(_e.cast(_e.ne(input, 0.0), input.data.dtype), axes, keepdim)
+    if p == 1:
+        return sum(_e.abs(input), axes, keepdim)
+    powers = _e.square(input) if p == 2 else _e.pow(_e.abs(input), p)
+    total = sum(powers, axes, keepdim)
+    zero = _e.eq(total, 0.0)
+    if zero.data.any():  # sqrt has no slope at 0: keep those entries out of the recorded computation
+        return _e.where(zero, _e.mul(total, 0.0), _e.pow(_e.where(zero, _e.ones_like(total), total), 1.0 / p))
+    return _e.pow(total, 1.0 / p)
+
+
+class Prod(Op):
+    name = "prod"
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> np.ndarray:
+        ctx.save(x)
+        ctx.axes = axes
+        return _reduce("prod", x, axes, keepdim)
+
+    @staticmethod
+    def backward(ctx: Any, g: np.ndarray) -> np.ndarray:
+        """The product of all the others: exclusive products from both ends, right with zeros too."""
+        (x,) = ctx.saved
+        kept = [a for a in range(x.ndim) if a not in ctx.axes]
+        flat = x.transpose(kept + list(ctx.axes)).reshape([x.shape[a] for a in kept] + [-1])
+        before, after = np.ones_like(flat), np.ones_like(flat)
+        np.cumprod(flat[..., :-1], axis=-1, out=before[..., 1:])
+        after[..., :-1] = np.cumprod(flat[..., :0:-1], axis=-1)[..., ::-1]
+        others = (before * after).reshape([x.shape[a] for a in kept] + [x.shape[a] for a in ctx.axes])
+        others = others.transpose(np.argsort(kept + list(ctx.axes)))
+        return others * g.reshape(_kept_shape(x.shape, ctx.axes))
+
+
+def prod(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+    """Product over axes (all by default); of no elements, 1."""
+    axes = normalize_axes("prod", dim, input.data.ndim)
+    if input.data.dtype not in FLOATS:
+        return wrap(np.asarray(input.data.prod(axis=axes, keepdims=keepdim, dtype=np.int64)))
+    return apply(Prod, input, axes, keepdim)
+
+
+class Cumsum(Op):
+    name, backward_on_tensors = "cumsum", True
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, dim: int) -> np.ndarray:
+        ctx.dim = dim
+        x = contiguous(x)
+        out = empty(x.shape, x.dtype)
+        outer = int(np.prod(x.shape[:dim], dtype=np.int64))
+        shape = (outer, x.shape[dim], int(np.prod(x.shape[dim + 1 :], dtype=np.int64)))
+        _core.cumsum(x.reshape(shape), out.reshape(shape))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        from pydl.ops.shape import flip
+
+        return flip(cumsum(flip(g, ctx.dim), ctx.dim), ctx.dim)
+
+
+def cumsum(input: Any, dim: int) -> Any:
+    """Running sum along an axis: y_i = x_0 + ... + x_i."""
+    dim = normalize_axis("cumsum", dim, input.data.ndim)
+    if input.data.dtype not in FLOATS:
+        return wrap(np.cumsum(input.data, axis=dim, dtype=np.int64))
+    return apply(Cumsum, input, dim) if input.data.ndim else input
+
+
+def any(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+    """Whether any element over the axes is non-zero: a bool tensor."""
+    axes = normalize_axes("any", dim, input.data.ndim)
+    return wrap(np.asarray(np.any(input.data, axis=axes, keepdims=keepdim)))
+
+
+def all(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+    """Whether all elements over the axes are non-zero: a bool tensor."""
+    axes = normalize_axes("all", dim, input.data.ndim)
+    return wrap(np.asarray(np.all(input.data, axis=axes, keepdims=keepdim)))
+
+
+def count_nonzero(input: Any, dim: Dim = None) -> Any:
+    """How many elements over the axes are not zero: int64."""
+    axes = normalize_axes("count_nonzero", dim, input.data.ndim)
+    return wrap(np.asarray(np.count_nonzero(input.data, axis=axes), np.int64))
