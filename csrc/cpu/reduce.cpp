@@ -85,7 +85,7 @@ T join_pairwise(T* values, int64_t n) {
 // inner == 1: rows of contiguous elements.
 template <class T, class F>
 void reduce_rows(const T* in, T* out, int64_t outer, int64_t n) {
-  const int64_t pieces = (n + kPiece - 1) / kPiece;
+  const int64_t pieces = n == 0 ? 1 : (n + kPiece - 1) / kPiece;  // of nothing: the neutral element
   if (pieces == 1) {
     parallel_for(outer, kWork / (n + 1) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o) out[o] = reduce_piece<T, F>(in + o * n, n);
@@ -108,7 +108,7 @@ template <class T, class F>
 void reduce_columns(const T* in, T* out, int64_t outer, int64_t n, int64_t inner) {
   using V = Vec<T>;
   constexpr int64_t kRows = 256;
-  const int64_t pieces = (n + kRows - 1) / kRows;
+  const int64_t pieces = n == 0 ? 1 : (n + kRows - 1) / kRows;
   const int64_t bytes = outer * pieces * inner * static_cast<int64_t>(sizeof(T));
   T* partial = pieces > 1 ? static_cast<T*>(memory::allocate(bytes)) : out;
   const int64_t rows = n < kRows ? n : kRows;
