@@ -1,0 +1,230 @@
+// Blocked matrix product, shared by matmul and convolution. Internal linkage: compiled per instruction set.
+//
+// C[M, N] = A[M, K] B[K, N]. K is cut into blocks of kBlockK. A block of A is copied into panels of MR rows, a block of B
+// into panels of NR columns; the micro-kernel multiplies one panel by the other and keeps MR x NR sums in registers.
+// How A and B are gathered is the caller's business (strided matrices, or pixels of an image seen through a filter).
+// Each element is summed over k in one fixed order, so neither threads nor blocking of M and N change a bit.
+#pragma once
+#include "core/allocator.h"
+#include "core/parallel.h"
+#include "core/simd.h"
+
+namespace pydl {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int64_t kPanelRows = 14;  // 14 x 2 sums + 2 of B + 1 of A in 32 registers
+#else
+constexpr int64_t kPanelRows = 6;   // 6 x 2 sums + 2 of B + 1 of A in 16 registers
+#endif
+constexpr int64_t kPanelVectors = 2;
+constexpr int64_t kBlockK = 256;               // a panel of B (256 x 32 floats) stays in L1
+constexpr int64_t kPitch = kBlockK + 16;       // rows of an A panel start in different cache sets
+constexpr int64_t kBlockM = 8 * kPanelRows;    // a block of A stays in L2
+
+template <class T>
+struct Tile {
+  static constexpr int64_t rows = kPanelRows;
+  static constexpr int64_t columns = kPanelVectors * Vec<T>::lanes;
+  static constexpr int64_t a_panel = rows * kPitch;        // elements of an A panel
+  static constexpr int64_t b_panel = kBlockK * columns;    // elements of a B panel
+};
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// What to do with the finished sums of one tile.
+template <class T>
+struct Store {
+  T* c;                    // the tile's corner
+  int64_t ldc;             // elements between rows
+  bool accumulate;         // add to what is there (later blocks of K, or beta = 1)
+  const T* bias = nullptr; // added per column with the first block
+};
+
+// sums[i][j] = sum over k of a[i][k] * b[k][j]; a in rows of kPitch, b in rows of Tile::columns.
+template <class T>
+[[gnu::noinline]] void micro_kernel(const T* __restrict a, const T* __restrict b, int64_t kc, const Store<T>& store,
+                                    int64_t rows, int64_t columns) {
+  using V = Vec<T>;
+  constexpr int64_t R = kPanelRows, C = kPanelVectors, L = V::lanes;
+  V sum[R][C];
+#pragma GCC unroll 14
+  for (int64_t i = 0; i < R; ++i)
+#pragma GCC unroll 2
+    for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
+  for (int64_t k = 0; k < kc; ++k) {
+    V vb[C];
+#pragma GCC unroll 2
+    for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * C * L + j * L);
+#pragma GCC unroll 14
+    for (int64_t i = 0; i < R; ++i) {
+      const V va = V::splat(a[i * kPitch + k]);
+#pragma GCC unroll 2
+      for (int64_t j = 0; j < C; ++j) sum[i][j] = fma(va, vb[j], sum[i][j]);
+    }
+  }
+#pragma GCC unroll 14
+  for (int64_t i = 0; i < R; ++i) {
+    if (i >= rows) break;
+    T* c = store.c + i * store.ldc;
+#pragma GCC unroll 2
+    for (int64_t j = 0; j < C; ++j) {
+      const int64_t n = columns - j * L;
+      if (n <= 0) break;
+      V v = sum[i][j];
+      if (store.accumulate) v = v + V::load_n(c + j * L, n);
+      if (store.bias) v = v + V::load_n(store.bias + j * L, n);
+      v.store_n(c + j * L, n);
+    }
+  }
+}
+
+// All tiles of a block: rows x columns of C from packed panels.
+template <class T>
+void multiply_block(const T* a, const T* b, int64_t b_stride, int64_t rows, int64_t columns, int64_t kc,
+                    const Store<T>& store) {
+  for (int64_t j = 0; j < columns; j += Tile<T>::columns)
+    for (int64_t i = 0; i < rows; i += Tile<T>::rows) {
+      const Store<T> tile{store.c + i * store.ldc + j, store.ldc, store.accumulate,
+                          store.bias ? store.bias + j : nullptr};
+      micro_kernel<T>(a + i / Tile<T>::rows * Tile<T>::a_panel, b + j / Tile<T>::columns * b_stride, kc, tile,
+                      min64(rows - i, Tile<T>::rows), min64(columns - j, Tile<T>::columns));
+    }
+}
+
+// A scratch buffer from the pool.
+template <class T>
+struct Scratch {
+  T* data;
+  int64_t bytes;
+  explicit Scratch(int64_t n)
+      : data(static_cast<T*>(memory::allocate(n * static_cast<int64_t>(sizeof(T))))),
+        bytes(n * static_cast<int64_t>(sizeof(T))) {}
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { memory::release(data, bytes); }
+};
+
+// Copies rows [0, rows) x [0, kc) into one A panel; rows beyond are zero.
+template <class T>
+void pack_a_strided(T* panel, const T* a, int64_t row_stride, int64_t k_stride, int64_t rows, int64_t kc) {
+  for (int64_t i = 0; i < Tile<T>::rows; ++i) {
+    T* to = panel + i * kPitch;
+    if (i >= rows)
+      std::memset(to, 0, static_cast<size_t>(kc) * sizeof(T));
+    else if (k_stride == 1)
+      std::memcpy(to, a + i * row_stride, static_cast<size_t>(kc) * sizeof(T));
+  }
+  if (k_stride == 1) return;
+  for (int64_t k = 0; k < kc; ++k)
+    for (int64_t i = 0; i < rows; ++i) panel[i * kPitch + k] = a[i * row_stride + k * k_stride];
+}
+
+// Copies [0, kc) x [0, columns) into one B panel; columns beyond are zero.
+template <class T>
+void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_stride, int64_t columns, int64_t kc) {
+  constexpr int64_t C = Tile<T>::columns;
+  if (columns < C) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
+  if (column_stride == 1) {
+    for (int64_t k = 0; k < kc; ++k)
+      std::memcpy(panel + k * C, b + k * k_stride, static_cast<size_t>(columns) * sizeof(T));
+    return;
+  }
+  constexpr int64_t kRun = 8;  // elements of one source column at a time: whole cache lines on both sides
+  for (int64_t k0 = 0; k0 < kc; k0 += kRun) {
+    const int64_t k1 = min64(k0 + kRun, kc);
+    for (int64_t j = 0; j < columns; ++j)
+      for (int64_t k = k0; k < k1; ++k) panel[k * C + j] = b[k * k_stride + j * column_stride];
+  }
+}
+
+// The whole product. pack_a(panel, first_row, rows, first_k, kc) and pack_b(panel, first_column, columns, first_k, kc)
+// fill one panel each.
+template <class T, class PackA, class PackB>
+void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
+          const T* bias = nullptr, bool accumulate = false) {
+  if (M == 0 || N == 0) return;
+  const int64_t k_blocks = max64(1, ceil_div(K, kBlockK));  // K = 0: one empty block writes the zeros (and the bias)
+  const int64_t panels = ceil_div(N, Tile<T>::columns);
+  Scratch<T> b(panels * k_blocks * Tile<T>::b_panel);
+  // Panel (j, k) lies at (k * panels + j): a block of K is contiguous.
+  parallel_for(panels * k_blocks, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t k0 = p / panels * kBlockK, j0 = p % panels * Tile<T>::columns;
+      pack_b(b.data + p * Tile<T>::b_panel, j0, min64(N - j0, Tile<T>::columns), k0, min64(K - k0, kBlockK));
+    }
+  });
+  // Few blocks of rows: the columns are cut too, so that there is work for many threads.
+  const int64_t m_blocks = ceil_div(M, kBlockM);
+  const int64_t n_pieces = m_blocks >= 16 ? 1 : min64(panels, ceil_div(16, m_blocks));
+  const int64_t piece = ceil_div(panels, n_pieces) * Tile<T>::columns;
+  parallel_for(m_blocks * n_pieces, 1, [&](int64_t begin, int64_t end) {
+    Scratch<T> a(kBlockM / Tile<T>::rows * Tile<T>::a_panel);
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t i0 = t / n_pieces * kBlockM, j0 = t % n_pieces * piece;
+      if (j0 >= N) continue;
+      const int64_t rows = min64(M - i0, kBlockM), columns = min64(N - j0, piece);
+      for (int64_t kb = 0; kb < k_blocks; ++kb) {
+        const int64_t k0 = kb * kBlockK, kc = min64(K - k0, kBlockK);
+        for (int64_t i = 0; i < rows; i += Tile<T>::rows)
+          pack_a(a.data + i / Tile<T>::rows * Tile<T>::a_panel, i0 + i, min64(rows - i, Tile<T>::rows), k0, kc);
+        multiply_block<T>(a.data, b.data + (kb * panels + j0 / Tile<T>::columns) * Tile<T>::b_panel,
+                          Tile<T>::b_panel, rows, columns, kc,
+                          Store<T>{c + i0 * ldc + j0, ldc, accumulate || kb > 0, bias && kb == 0 ? bias + j0 : nullptr});
+      }
+    }
+  });
+}
+
+// Few outputs from a long K (weight gradients): K is cut into fixed chunks, each summed into its own copy of C, and the
+// copies are added in order. C is contiguous.
+template <class T, class PackA, class PackB>
+void gemm_long_k(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c) {
+  const int64_t size = M * N;
+  constexpr int64_t kMostElements = int64_t{1} << 23;  // of all copies together
+  int64_t chunks = min64(min64(16, ceil_div(K, 4 * kBlockK)), max64(1, kMostElements / max64(size, 1)));
+  const int64_t per_chunk = ceil_div(ceil_div(K, kBlockK), chunks) * kBlockK;
+  chunks = max64(1, ceil_div(K, per_chunk));
+  const int64_t panels = ceil_div(N, Tile<T>::columns);
+  // One chunk only (a large C): threads share the columns instead.
+  const int64_t n_pieces = chunks >= 8 ? 1 : min64(panels, ceil_div(16, chunks));
+  const int64_t piece = ceil_div(panels, n_pieces) * Tile<T>::columns;
+  Scratch<T> copies(chunks > 1 ? chunks * size : 1);
+  parallel_for(chunks * n_pieces, 1, [&](int64_t begin, int64_t end) {
+    const int64_t m_panels = ceil_div(M, Tile<T>::rows);
+    const int64_t a_group = min64(m_panels, kBlockM / Tile<T>::rows);
+    Scratch<T> a(a_group * Tile<T>::a_panel), b(piece / Tile<T>::columns * Tile<T>::b_panel);
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t chunk = t / n_pieces, j0 = t % n_pieces * piece;
+      if (j0 >= N) continue;
+      const int64_t columns = min64(N - j0, piece);
+      T* to = (chunks > 1 ? copies.data + chunk * size : c) + j0;
+      const int64_t k_begin = chunk * per_chunk, k_end = min64(K, k_begin + per_chunk);
+      for (int64_t k0 = k_begin; k0 == k_begin || k0 < k_end; k0 += kBlockK) {
+        const int64_t kc = max64(0, min64(k_end - k0, kBlockK));
+        for (int64_t j = 0; j < columns; j += Tile<T>::columns)
+          pack_b(b.data + j / Tile<T>::columns * Tile<T>::b_panel, j0 + j, min64(columns - j, Tile<T>::columns), k0, kc);
+        for (int64_t i0 = 0; i0 < M; i0 += a_group * Tile<T>::rows) {
+          const int64_t rows = min64(M - i0, a_group * Tile<T>::rows);
+          for (int64_t i = 0; i < rows; i += Tile<T>::rows)
+            pack_a(a.data + i / Tile<T>::rows * Tile<T>::a_panel, i0 + i, min64(rows - i, Tile<T>::rows), k0, kc);
+          multiply_block<T>(a.data, b.data, Tile<T>::b_panel, rows, columns, kc,
+                            Store<T>{to + i0 * N, N, k0 > k_begin, nullptr});
+        }
+      }
+    }
+  });
+  if (chunks == 1) return;
+  parallel_for(size, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      T total = copies.data[i];
+      for (int64_t k = 1; k < chunks; ++k) total += copies.data[k * size + i];
+      c[i] = total;
+    }
+  });
+}
+
+}  // namespace
+}  // namespace pydl

@@ -1,0 +1,54 @@
+#include "cpu/matmul.h"
+
+#include "cpu/gemm.h"
+
+namespace pydl {
+namespace {
+
+template <class T>
+void matmul_typed(const MatmulArgs& args) {
+  const int64_t M = args.out.shape[1], N = args.out.shape[2], K = args.a.shape[2];
+  const T* bias = args.bias.data ? args.bias.as<T>() : nullptr;
+  const auto one = [&](int64_t batch) {
+    const T* a = args.a.as<T>() + batch * args.a.strides[0];
+    const T* b = args.b.as<T>() + batch * args.b.strides[0];
+    const int64_t *as = args.a.strides, *bs = args.b.strides;
+    const auto pack_a = [=](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {
+      pack_a_strided(panel, a + i * as[1] + k * as[2], as[1], as[2], rows, kc);
+    };
+    const auto pack_b = [=](T* panel, int64_t j, int64_t columns, int64_t k, int64_t kc) {
+      pack_b_strided(panel, b + j * bs[2] + k * bs[1], bs[1], bs[2], columns, kc);
+    };
+    T* out = args.out.as<T>() + batch * args.out.strides[0];
+    if (!bias && args.out.strides[1] == N && K >= 16 * kBlockK && M * N * 16 < K * (M + N))
+      gemm_long_k<T>(M, N, K, pack_a, pack_b, out);
+    else
+      gemm<T>(M, N, K, pack_a, pack_b, out, args.out.strides[1], bias);
+  };
+  const int64_t batches = args.out.shape[0];
+  if (batches == 1) return one(0);
+  parallel_for(batches, max64(1, 65536 / max64(1, M * N * K)), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) one(i);
+  });
+}
+
+void matmul_batched_impl(const MatmulArgs& args) {
+  const Array &a = args.a, &b = args.b, &out = args.out;
+  PYDL_CHECK(a.ndim == 3 && b.ndim == 3 && out.ndim == 3, "expected three axes");
+  PYDL_CHECK(a.dtype == b.dtype && a.dtype == out.dtype, "operands of unequal dtype");
+  PYDL_CHECK(a.shape[0] == out.shape[0] && b.shape[0] == out.shape[0] && a.shape[1] == out.shape[1] &&
+                 b.shape[2] == out.shape[2] && a.shape[2] == b.shape[1],
+             "shapes do not fit");
+  PYDL_CHECK(out.size() == 0 || out.shape[2] == 1 || out.strides[2] == 1, "rows of the output must be contiguous");
+  PYDL_CHECK(!args.bias.data || (args.bias.dtype == out.dtype && args.bias.contiguous() && args.bias.size() == out.shape[2]),
+             "bias of the wrong shape or dtype");
+  if (out.size() == 0) return;
+  if (out.dtype == DType::f32) return matmul_typed<float>(args);
+  PYDL_CHECK(out.dtype == DType::f64, "expected float32 or float64");
+  matmul_typed<double>(args);
+}
+
+PYDL_REGISTER(matmul_batched, matmul_batched_impl);
+
+}  // namespace
+}  // namespace pydl

@@ -1,0 +1,208 @@
+"""Matrix products (kernels: csrc/cpu/matmul.cpp, csrc/cpu/gemm.h)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pydl import _core
+from pydl.errors import ShapeError
+from pydl.graph.engine import apply
+from pydl.graph.op import Cost, Op, Shape
+from pydl.ops._common import check_floating, empty, promote, sum_to_shape
+from pydl.ops.elementwise import cast, mul
+from pydl.ops.shape import reshape, squeeze, transpose, unsqueeze
+
+__all__ = ["addmm", "bmm", "dot", "linear", "matmul", "mm", "mv", "outer"]
+
+
+def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """a[..., M, K] x b[..., K, N] (+ bias[N]) on ndarrays; leading axes broadcast, any strides."""
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    m, n = a.shape[-2], b.shape[-1]
+    out = empty((*batch, m, n), a.dtype)
+    count = int(np.prod(batch, dtype=np.int64))
+
+    def stacked(x: np.ndarray) -> np.ndarray:  # [count, rows, columns]; a repeated matrix keeps stride 0
+        if x.shape[:-2] == batch:
+            return x.reshape(count, *x.shape[-2:])
+        if all(s == 1 for s in x.shape[:-2]):
+            return np.broadcast_to(x.reshape(x.shape[-2:]), (count, *x.shape[-2:]))
+        return np.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(count, *x.shape[-2:])
+
+    _core.matmul(stacked(a), stacked(b), bias, out.reshape(count, m, n))
+    return out
+
+
+class Matmul(Op):
+    """[..., M, K] x [..., K, N] -> [..., M, N]; leading axes broadcast."""
+
+    name, backward_on_tensors = "matmul", True
+
+    @staticmethod
+    def shape(a: np.ndarray, b: np.ndarray) -> Shape:
+        if a.shape[-1] != b.shape[-2]:
+            raise ShapeError(
+                f"[matmul] input {a.shape} x other {b.shape}: the last axis of input ({a.shape[-1]}) must equal the last but "
+                f"one of other ({b.shape[-2]}); transpose one of them?"
+            )
+        try:
+            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            raise ShapeError(
+                f"[matmul] the leading axes of input {a.shape} and other {b.shape} cannot be broadcast together"
+            ) from None
+        return (*batch, a.shape[-2], b.shape[-1])
+
+    @staticmethod
+    def forward(ctx: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        Matmul.shape(a, b)
+        check_floating("matmul", input=a, other=b)
+        ctx.save(a, b)
+        return gemm(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        a, b = ctx.saved
+        da = db = None
+        if ctx.needs[0]:
+            da = sum_to_shape(apply(Matmul, g, transpose(b, -1, -2)), a.data.shape)
+        if ctx.needs[1]:
+            if b.data.ndim == 2 and a.data.ndim > 2:  # one matrix for the whole batch: one long product, no sum after
+                a, g = reshape(a, (-1, a.data.shape[-1])), reshape(g, (-1, g.data.shape[-1]))
+            db = sum_to_shape(apply(Matmul, transpose(a, -1, -2), g), b.data.shape)
+        return da, db
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        a, b = args
+        elements = int(np.prod(out_shape, dtype=np.int64))
+        return Cost(2 * elements * a.shape[-1], a.nbytes + b.nbytes + elements * a.itemsize)
+
+
+def matmul(input: Any, other: Any) -> Any:
+    """Matrix product.
+
+    Shapes: (K) x (K) -> (); (M, K) x (K) -> (M); (K) x (K, N) -> (N); (..., M, K) x (..., K, N) -> (..., M, N) with leading
+    axes broadcast.
+
+    Raises
+    ------
+    ShapeError
+        If the inner sizes differ or the leading axes do not broadcast.
+    """
+    if not input.data.ndim or not other.data.ndim:
+        raise ShapeError(f"[matmul] input {input.data.shape} x other {other.data.shape}: scalars are multiplied with *")
+    dtype = promote(input.data.dtype, other.data.dtype)
+    if dtype.kind != "f":
+        from pydl.graph.engine import wrap
+
+        return wrap(np.asarray(np.matmul(input.data, other.data)))
+    a, b = cast(input, dtype), cast(other, dtype)
+    if a.data.ndim > 2 and b.data.ndim == 2 and a.data.size:  # one tall product instead of many
+        Matmul.shape(a.data, b.data)
+        flat = apply(Matmul, reshape(a, (-1, a.data.shape[-1])), b)
+        return reshape(flat, (*a.data.shape[:-1], b.data.shape[-1]))
+    row, column = a.data.ndim == 1, b.data.ndim == 1
+    if not (row or column):
+        return apply(Matmul, a, b)
+    out = apply(Matmul, unsqueeze(a, 0) if row else a, unsqueeze(b, 1) if column else b)
+    return squeeze(out, tuple(i for i, on in ((-2, row), (-1, column)) if on))
+
+
+def _expect(op: str, input: Any, other: Any, axes: tuple[int, int]) -> None:
+    if (input.data.ndim, other.data.ndim) != axes:
+        raise ShapeError(
+            f"[{op}] expected tensors of {axes[0]} and {axes[1]} axes, got shapes {input.data.shape} and {other.data.shape}; "
+            "matmul broadcasts"
+        )
+
+
+def mm(input: Any, mat2: Any) -> Any:
+    """Product of two matrices: (M, K) x (K, N) -> (M, N)."""
+    _expect("mm", input, mat2, (2, 2))
+    return matmul(input, mat2)
+
+
+def bmm(input: Any, mat2: Any) -> Any:
+    """Product of two stacks of matrices: (B, M, K) x (B, K, N) -> (B, M, N)."""
+    _expect("bmm", input, mat2, (3, 3))
+    return matmul(input, mat2)
+
+
+def mv(input: Any, vec: Any) -> Any:
+    """Matrix times vector: (M, K) x (K) -> (M)."""
+    _expect("mv", input, vec, (2, 1))
+    return matmul(input, vec)
+
+
+def dot(input: Any, other: Any) -> Any:
+    """Inner product of two vectors: (K) x (K) -> ()."""
+    _expect("dot", input, other, (1, 1))
+    return matmul(input, other)
+
+
+def outer(input: Any, vec2: Any) -> Any:
+    """Outer product of two vectors: (M), (N) -> (M, N)."""
+    _expect("outer", input, vec2, (1, 1))
+    return mul(unsqueeze(input, 1), unsqueeze(vec2, 0))
+
+
+def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    """beta * input + alpha * (mat1 x mat2)."""
+    return mul(input, beta) + mul(mm(mat1, mat2), alpha)
+
+
+class Linear(Op):
+    """y = x W^T + b with the bias added in the product's last step."""
+
+    name, backward_on_tensors = "linear", True
+
+    @staticmethod
+    def shape(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> Shape:
+        if weight.ndim != 2:
+            raise ShapeError(f"[linear] weight must be (out_features, in_features), got shape {weight.shape}")
+        if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+            raise ShapeError(
+                f"[linear] input of shape {x.shape} has {x.shape[-1] if x.ndim else 'no'} features in its last axis, weight "
+                f"{weight.shape} expects {weight.shape[1]}; flatten the input or change in_features"
+            )
+        if bias is not None and bias.shape != (weight.shape[0],):
+            raise ShapeError(f"[linear] bias of shape {bias.shape}, expected ({weight.shape[0]},)")
+        return (*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        shape = Linear.shape(x, weight, bias)
+        check_floating("linear", input=x, weight=weight, bias=bias)
+        ctx.save(x, weight)
+        rows = x.reshape(-1, x.shape[-1]) if x.size else x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])
+        return gemm(rows, weight.T, bias).reshape(shape)
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        x, weight = ctx.saved
+        rows = reshape(g, (int(np.prod(g.data.shape[:-1])), g.data.shape[-1]))
+        dx = dw = db = None
+        if ctx.needs[0]:
+            dx = reshape(apply(Matmul, rows, weight), x.data.shape)
+        if ctx.needs[1]:
+            dw = apply(Matmul, transpose(rows, 0, 1), reshape(x, (rows.data.shape[0], x.data.shape[-1])))
+        if ctx.needs[2]:
+            db = rows.sum(0)
+        return dx, dw, db
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        x, weight = args[0], args[1]
+        elements = int(np.prod(out_shape, dtype=np.int64))
+        return Cost(elements * (2 * weight.shape[1] + 1), x.nbytes + weight.nbytes + elements * x.itemsize)
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Any:
+    """y = x W^T + b.
+
+    Shapes: input (..., in_features), weight (out_features, in_features), bias (out_features) -> (..., out_features).
+    """
+    return apply(Linear, input, weight, bias)
