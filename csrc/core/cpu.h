@@ -49,5 +49,5 @@ struct Registrar {
 #define PYDL_KERNEL(name, ...) inline constinit ::pydl::Kernel<__VA_ARGS__> name {}
 
 // In the family's source, which CMake compiles once per level with PYDL_ISA_LEVEL defined.
-#define PYDL_REGISTER(name, function) \
-  [[maybe_unused]] static const ::pydl::Registrar registrar_##name(name, ::pydl::Isa::PYDL_ISA_LEVEL, function)
+#define PYDL_REGISTER(name, ...) \
+  [[maybe_unused]] static const ::pydl::Registrar registrar_##name(name, ::pydl::Isa::PYDL_ISA_LEVEL, __VA_ARGS__)

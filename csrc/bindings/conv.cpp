@@ -1,0 +1,58 @@
+#include "cpu/conv.h"
+
+#include "bindings/array.h"
+
+namespace pydl {
+
+namespace {
+
+using Sizes = std::vector<int64_t>;
+
+ConvArgs make_args(const py::object& x, const py::object& weight, const py::object& bias, const py::object& y,
+                   const Sizes& stride, const Sizes& pad, const Sizes& dilation, int64_t groups) {
+  ConvArgs a{};
+  a.x = view(x);
+  a.weight = view(weight);
+  a.y = view(y);
+  if (!bias.is_none()) a.bias = view(bias);
+  PYDL_CHECK(a.x.ndim == 5 && a.weight.ndim == 5 && a.y.ndim == 5, "expected five axes");
+  PYDL_CHECK(stride.size() == 3 && pad.size() == 3 && dilation.size() == 3, "expected three sizes");
+  a.batch = a.x.shape[0];
+  a.channels_in = a.x.shape[4];
+  a.channels_out = a.y.shape[4];
+  a.groups = groups;
+  for (int d = 0; d < 3; ++d) {
+    a.in[d] = a.x.shape[d + 1];
+    a.out[d] = a.y.shape[d + 1];
+    a.kernel[d] = a.weight.shape[d + 2];
+    a.stride[d] = stride[static_cast<size_t>(d)];
+    a.pad[d] = pad[static_cast<size_t>(d)];
+    a.dilation[d] = dilation[static_cast<size_t>(d)];
+  }
+  return a;
+}
+
+template <class K>
+auto call(const K& kernel) {
+  return [&kernel](const py::object& x, const py::object& weight, const py::object& bias, const py::object& y,
+                   const Sizes& stride, const Sizes& pad, const Sizes& dilation, int64_t groups) {
+    const ConvArgs args = make_args(x, weight, bias, y, stride, pad, dilation, groups);
+    if (args.bias.data) {
+      const int64_t n = &kernel == static_cast<const void*>(&conv_forward) ? args.channels_out : args.channels_in;
+      PYDL_CHECK(args.bias.ndim == 1 && args.bias.contiguous() && args.bias.shape[0] == n && args.bias.dtype == args.x.dtype,
+                 "bias of the wrong shape or dtype");
+    }
+    py::gil_scoped_release release;
+    kernel(args);
+  };
+}
+
+}  // namespace
+
+PYDL_BINDINGS(conv) {
+  m.def("conv_forward", call(conv_forward));
+  m.def("conv_data_gradient", call(conv_data_gradient));
+  m.def("conv_weight_gradient", call(conv_weight_gradient));
+}
+
+}  // namespace pydl

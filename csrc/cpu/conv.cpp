@@ -1,0 +1,151 @@
+// Convolution as a matrix product whose left factor is never stored: its rows are gathered from the image while packing
+// (implicit gemm). Depthwise convolution has kernels of its own (conv_depthwise.h).
+#include "cpu/conv.h"
+
+#include "cpu/conv_depthwise.h"
+#include "cpu/conv_gather.h"
+
+namespace pydl {
+namespace {
+
+// out[row, column] = sum over (tap, channel) of source * weight; `column_stride` and `depth_stride` say which weight axis
+// is which: forward sums over input channels, the data gradient over output channels.
+template <class T>
+void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth, const Array& w, const T* weight,
+                    int64_t depth_stride, int64_t column_stride, int64_t columns, const T* bias, T* out, int64_t ldc) {
+  const auto pack_a = [&](T* panel, int64_t row, int64_t rows, int64_t k, int64_t kc) {
+    for (int64_t i = 0; i < Tile<T>::rows; ++i) {
+      if (i < rows)
+        gather_row(panel + i * kPitch, source, g, row + i, c0, depth, k, kc);
+      else
+        std::memset(panel + i * kPitch, 0, static_cast<size_t>(kc) * sizeof(T));
+    }
+  };
+  const auto pack_b = [&](T* panel, int64_t j0, int64_t n, int64_t k0, int64_t kc) {
+    constexpr int64_t C = Tile<T>::columns;
+    if (n < C) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
+    for (int64_t k = 0; k < kc; ++k) {
+      const int64_t tap = (k0 + k) / depth, c = (k0 + k) % depth;
+      const T* from = weight + weight_offset(g, w, tap) + c * depth_stride + j0 * column_stride;
+      for (int64_t j = 0; j < n; ++j) panel[k * C + j] = from[j * column_stride];
+    }
+  };
+  gemm<T>(g.row_count(), columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias);
+}
+
+template <class T>
+void forward(const ConvArgs& a) {
+  const ForwardTaps taps(a);
+  const T *x = a.x.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
+  T* y = a.y.as<T>();
+  if (is_depthwise(a)) return depthwise_rows<T>(taps.gather, x, a.weight, w, bias, y);
+  const int64_t depth = a.channels_in / a.groups, columns = a.channels_out / a.groups;
+  for (int64_t g = 0; g < a.groups; ++g)
+    gather_product<T>(taps.gather, x, g * depth, depth, a.weight, w + g * columns * a.weight.strides[0],
+                      a.weight.strides[1], a.weight.strides[0], columns, bias ? bias + g * columns : nullptr,
+                      y + g * columns, a.channels_out);
+}
+
+template <class T>
+void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whole) {
+  const GradientTaps taps(a, phase);
+  const Gather& gather = taps.gather;
+  const int64_t rows = gather.row_count(), channels = a.channels_in;
+  if (rows == 0) return;
+  const T *dy = a.y.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
+  T* dx = a.x.as<T>();
+  // One phase covers all positions when the stride is 1; otherwise its rows are spread over dx afterwards.
+  Scratch<T> buffer(whole ? 1 : rows * channels);
+  T* out = whole ? dx : buffer.data;
+  if (gather.tap_count() == 0) {
+    parallel_for(rows, 256, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        for (int64_t c = 0; c < channels; ++c) out[r * channels + c] = bias ? bias[c] : T(0);
+    });
+  } else if (is_depthwise(a)) {
+    depthwise_rows<T>(gather, dy, a.weight, w, bias, out);
+  } else {
+    const int64_t depth = a.channels_out / a.groups, columns = channels / a.groups;
+    for (int64_t g = 0; g < a.groups; ++g)
+      gather_product<T>(gather, dy, g * depth, depth, a.weight, w + g * depth * a.weight.strides[0], a.weight.strides[0],
+                        a.weight.strides[1], columns, bias ? bias + g * columns : nullptr, out + g * columns, channels);
+  }
+  if (whole) return;
+  parallel_for(rows, 256, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t q2 = r % gather.rows[2], rest = r / gather.rows[2];
+      const int64_t q1 = rest % gather.rows[1], rest1 = rest / gather.rows[1];
+      const int64_t p0 = phase[0] + rest1 % gather.rows[0] * a.stride[0], p1 = phase[1] + q1 * a.stride[1];
+      const int64_t p2 = phase[2] + q2 * a.stride[2], n = rest1 / gather.rows[0];
+      const int64_t position = ((n * a.in[0] + p0) * a.in[1] + p1) * a.in[2] + p2;
+      std::memcpy(dx + position * channels, out + r * channels, static_cast<size_t>(channels) * sizeof(T));
+    }
+  });
+}
+
+template <class T>
+void data_gradient(const ConvArgs& a) {
+  const bool whole = a.stride[0] == 1 && a.stride[1] == 1 && a.stride[2] == 1;
+  for (int64_t f0 = 0; f0 < a.stride[0]; ++f0)
+    for (int64_t f1 = 0; f1 < a.stride[1]; ++f1)
+      for (int64_t f2 = 0; f2 < a.stride[2]; ++f2) data_gradient_phase<T>(a, {f0, f1, f2}, whole);
+}
+
+template <class T>
+void weight_gradient(const ConvArgs& a) {
+  const ForwardTaps taps(a);
+  const Gather& gather = taps.gather;
+  const T *x = a.x.as<T>(), *dy = a.y.as<T>();
+  T* dw = a.weight.as<T>();
+  const int64_t* ws = a.weight.strides;
+  if (is_depthwise(a)) return depthwise_weight<T>(gather, x, dy, a.weight, dw);
+  const int64_t depth = a.channels_in / a.groups, outputs = a.channels_out / a.groups;
+  const int64_t columns = gather.tap_count() * depth, rows = gather.row_count();
+  Scratch<T> product(outputs * columns);
+  for (int64_t g = 0; g < a.groups; ++g) {
+    const auto pack_a = [&](T* panel, int64_t o, int64_t n, int64_t row, int64_t kc) {
+      pack_a_strided(panel, dy + row * a.channels_out + g * outputs + o, 1, a.channels_out, n, kc);
+    };
+    const auto pack_b = [&](T* panel, int64_t j0, int64_t n, int64_t row, int64_t kc) {
+      constexpr int64_t C = Tile<T>::columns;
+      if (n < C) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
+      for (int64_t k = 0; k < kc; ++k) gather_row(panel + k * C, x, gather, row + k, g * depth, depth, j0, n);
+    };
+    gemm_long_k<T>(outputs, columns, rows, pack_a, pack_b, product.data);
+    parallel_for(outputs, 8, [&](int64_t begin, int64_t end) {
+      for (int64_t o = begin; o < end; ++o)
+        for (int64_t t = 0; t < gather.tap_count(); ++t) {
+          T* to = dw + (g * outputs + o) * ws[0] + weight_offset(gather, a.weight, t);
+          for (int64_t c = 0; c < depth; ++c) to[c * ws[1]] = product.data[o * columns + t * depth + c];
+        }
+    });
+  }
+}
+
+void check(const ConvArgs& a) {
+  const Array &x = a.x, &y = a.y, &w = a.weight;
+  PYDL_CHECK(x.dtype == y.dtype && x.dtype == w.dtype, "operands of unequal dtype");
+  PYDL_CHECK(x.dtype == DType::f32 || x.dtype == DType::f64, "expected float32 or float64");
+  PYDL_CHECK(x.ndim == 5 && y.ndim == 5 && w.ndim == 5 && x.contiguous() && y.contiguous(), "expected channels-last arrays");
+  PYDL_CHECK(a.groups > 0 && a.channels_in % a.groups == 0 && a.channels_out % a.groups == 0, "groups do not divide channels");
+  PYDL_CHECK(x.shape[0] == a.batch && y.shape[0] == a.batch && x.shape[4] == a.channels_in && y.shape[4] == a.channels_out,
+             "batch or channels do not fit");
+  PYDL_CHECK(w.shape[0] == a.channels_out && w.shape[1] == a.channels_in / a.groups, "weight of the wrong shape");
+  for (int d = 0; d < 3; ++d) {
+    PYDL_CHECK(x.shape[d + 1] == a.in[d] && y.shape[d + 1] == a.out[d] && w.shape[d + 2] == a.kernel[d], "sizes do not fit");
+    PYDL_CHECK(a.kernel[d] > 0 && a.stride[d] > 0 && a.dilation[d] > 0, "kernel, stride and dilation must be positive");
+  }
+}
+
+template <void (*Float)(const ConvArgs&), void (*Double)(const ConvArgs&)>
+void checked(const ConvArgs& a) {
+  check(a);
+  a.x.dtype == DType::f32 ? Float(a) : Double(a);
+}
+
+PYDL_REGISTER(conv_forward, (checked<forward<float>, forward<double>>));
+PYDL_REGISTER(conv_data_gradient, (checked<data_gradient<float>, data_gradient<double>>));
+PYDL_REGISTER(conv_weight_gradient, (checked<weight_gradient<float>, weight_gradient<double>>));
+
+}  // namespace
+}  // namespace pydl

@@ -1,0 +1,23 @@
+// Convolution with 1 to 3 spatial axes (fewer are lifted with unit axes): forward, gradient for the data (also the forward
+// of transposed convolution), gradient for the weight. Data is channels-last: [N, D, H, W, C] in memory.
+#pragma once
+#include "core/array.h"
+#include "core/cpu.h"
+
+namespace pydl {
+
+struct ConvArgs {
+  int64_t batch, channels_in, channels_out, groups;
+  int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
+  int64_t pad[3];  // before the first element; what lies after follows from `out`
+  Array x;         // [N, D, H, W, C], C order
+  Array weight;    // [O, C / groups, KD, KH, KW], any strides
+  Array bias;      // contiguous [O] for forward, [C] for the data gradient; or no data
+  Array y;         // [N, OD, OH, OW, O], C order
+};
+
+PYDL_KERNEL(conv_forward, void(const ConvArgs& args));          // writes y
+PYDL_KERNEL(conv_data_gradient, void(const ConvArgs& args));    // writes x from y
+PYDL_KERNEL(conv_weight_gradient, void(const ConvArgs& args));  // writes weight from x and y
+
+}  // namespace pydl
