@@ -1,0 +1,328 @@
+"""Convolution and transposed convolution with 1 to 3 spatial axes (kernels: csrc/cpu/conv*.cpp).
+
+Letters: N batch, C channels in, O channels out, G groups; spatial axes D, H, W. Data is channels-last in memory under the
+shape (N, C, spatial...). "Convolution" is the field's: a cross-correlation, the filter is not flipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pydl import _core
+from pydl.errors import ArgumentError, ShapeError
+from pydl.graph.engine import apply
+from pydl.graph.op import Cost, Op, Shape
+from pydl.ops._common import channels_last, check_floating, empty_channels_last, empty_like
+from pydl.ops.reduce import _reduce
+from pydl.ops.shape import squeeze, unsqueeze
+
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+
+Ints = int | Sequence[int]
+_AXES = {1: "(L)", 2: "(H, W)", 3: "(D, H, W)"}
+
+
+def tuple_of(op: str, name: str, value: Ints, n: int, least: int = 1) -> tuple[int, ...]:
+    """A number for each of n spatial axes."""
+    values = (int(value),) * n if isinstance(value, int | np.integer) else tuple(int(v) for v in value)
+    if len(values) != n:
+        raise ArgumentError(f"[{op}] {name}={value}: expected one number or {n}")
+    if any(v < least for v in values):
+        raise ArgumentError(f"[{op}] {name}={value}: expected at least {least}")
+    return values
+
+
+def output_size(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> int:
+    """floor((size + before + after - dilation (kernel - 1) - 1) / stride) + 1."""
+    return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def resolve_padding(
+    op: str, padding: Any, kernel: Shape, stride: Shape, dilation: Shape
+) -> tuple[tuple[int, int], ...]:
+    """(before, after) for each axis from numbers or "valid" (none), "same" (size kept), "full" (every overlap)."""
+    if isinstance(padding, str):
+        reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        if padding == "valid":
+            return tuple((0, 0) for _ in reach)
+        if padding == "full":
+            return tuple((r, r) for r in reach)
+        if padding == "same":
+            if any(s != 1 for s in stride):
+                raise ArgumentError(f"[{op}] padding='same' needs stride 1, got stride {stride}; give the padding as numbers")
+            return tuple((r // 2, r - r // 2) for r in reach)
+        raise ArgumentError(f"[{op}] padding={padding!r}; expected a number, numbers, 'valid', 'same' or 'full'")
+    return tuple((p, p) for p in tuple_of(op, "padding", padding, len(kernel), 0))
+
+
+def _lift(array: np.ndarray) -> np.ndarray:
+    """(N, C, spatial...) channels-last -> the same memory as [N, D, H, W, C]."""
+    x = np.moveaxis(array, 1, -1)
+    return x.reshape(x.shape[0], *(1,) * (5 - x.ndim), *x.shape[1:])
+
+
+def _lift_weight(w: np.ndarray) -> np.ndarray:
+    return w[(slice(None), slice(None), *(None,) * (5 - w.ndim))]
+
+
+def _three(values: Sequence[int], fill: int) -> list[int]:
+    return [fill] * (3 - len(values)) + list(values)
+
+
+class Geometry:
+    """The numbers of one convolution call, in the form that the kernels take."""
+
+    def __init__(self, stride: Shape, pads: tuple[tuple[int, int], ...], dilation: Shape, groups: int) -> None:
+        self.stride, self.pads, self.dilation, self.groups = stride, pads, dilation, groups
+
+    def native(self) -> tuple[list[int], list[int], list[int], int]:
+        before = [p[0] for p in self.pads]
+        return _three(self.stride, 1), _three(before, 0), _three(self.dilation, 1), self.groups
+
+    def forward_shape(self, x: Shape, weight: Shape) -> Shape:
+        sizes = tuple(
+            output_size(n, k, s, p[0], p[1], d)
+            for n, k, s, p, d in zip(x[2:], weight[2:], self.stride, self.pads, self.dilation, strict=True)
+        )
+        return (x[0], weight[0], *sizes)
+
+    def run(self, kernel: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+        kernel(_lift(x), _lift_weight(weight), bias, _lift(y), *self.native())
+
+    # The three products, each writing a new array.
+    def forward(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        y = empty_channels_last(self.forward_shape(x.shape, weight.shape), x.dtype)
+        self.run(_core.conv_forward, x, weight, bias, y)
+        return y
+
+    def data_gradient(self, shape: Shape, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        x = empty_channels_last(shape, y.dtype)
+        self.run(_core.conv_data_gradient, x, weight, bias, y)
+        return x
+
+    def weight_gradient(self, x: np.ndarray, like: np.ndarray, y: np.ndarray) -> np.ndarray:
+        weight = empty_like(like)
+        self.run(_core.conv_weight_gradient, x, weight, None, y)
+        return weight
+
+
+def _sum_positions(g: np.ndarray) -> np.ndarray:
+    """The bias gradient: the sum over batch and space."""
+    return _reduce("sum", g, tuple(i for i in range(g.ndim) if i != 1), False)
+
+
+def _check_weight(op: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, channel_axis: int, groups: int) -> None:
+    n = weight.ndim - 2
+    if x.ndim != n + 2:
+        raise ShapeError(f"[{op}] input must have shape (N, C, {_AXES[n][1:-1]}), got {x.shape}")
+    if groups < 1:
+        raise ArgumentError(f"[{op}] groups={groups}: expected at least 1")
+    expected = weight.shape[1] * groups if channel_axis == 1 else weight.shape[0]
+    if x.shape[1] != expected:
+        raise ShapeError(
+            f"[{op}] input of shape {x.shape} has {x.shape[1]} channels, weight {weight.shape} with groups={groups} expects "
+            f"{expected}; check in_channels, or whether the axes are (N, C, {_AXES[n][1:-1]})"
+        )
+    if weight.shape[0] % groups:
+        raise ShapeError(f"[{op}] weight {weight.shape}: its first axis ({weight.shape[0]}) is no multiple of groups={groups}")
+    outputs = weight.shape[0] if channel_axis == 1 else weight.shape[1] * groups
+    if bias is not None and bias.shape != (outputs,):
+        raise ShapeError(f"[{op}] bias of shape {bias.shape}, expected ({outputs},)")
+    if 0 in weight.shape[2:]:
+        raise ShapeError(f"[{op}] weight {weight.shape} has an empty kernel")
+    check_floating(op, input=x, weight=weight, bias=bias)
+
+
+class Conv(Op):
+    """Convolution of any number of spatial axes; the gradients are native kernels."""
+
+    name = "conv"
+
+    @staticmethod
+    def shape(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry) -> Shape:
+        op = f"conv{weight.ndim - 2}d"
+        _check_weight(op, x, weight, bias, 1, geometry.groups)
+        shape = geometry.forward_shape(x.shape, weight.shape)
+        for axis, n in enumerate(shape[2:]):
+            if n < 1:
+                reach = geometry.dilation[axis] * (weight.shape[axis + 2] - 1) + 1
+                raise ShapeError(
+                    f"[{op}] input of shape {x.shape} is too small on axis {axis + 2}: size {x.shape[axis + 2]} with padding "
+                    f"{geometry.pads[axis]}, the kernel (with dilation) covers {reach}; enlarge the input or the padding"
+                )
+        return shape
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry
+    ) -> np.ndarray:
+        Conv.shape(x, weight, bias, geometry)
+        x = channels_last(x)
+        ctx.save(x, weight)
+        ctx.geometry = geometry
+        return geometry.forward(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, g: np.ndarray) -> Any:
+        x, weight = ctx.saved
+        geometry: Geometry = ctx.geometry
+        g = channels_last(g)
+        dx = geometry.data_gradient(x.shape, weight, g) if ctx.needs[0] else None
+        dw = geometry.weight_gradient(x, weight, g) if ctx.needs[1] else None
+        return dx, dw, _sum_positions(g) if ctx.needs[2] else None
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        x, weight = args[0], args[1]
+        elements = int(np.prod(out_shape, dtype=np.int64))
+        macs = elements * int(np.prod(weight.shape[1:], dtype=np.int64))
+        return Cost(2 * macs + (elements if args[2] is not None else 0), x.nbytes + weight.nbytes + elements * x.itemsize)
+
+
+def _batched(function: Any, input: Any, axes: int) -> Any:
+    """An input without the batch axis is a batch of one."""
+    if input.data.ndim == axes + 1:
+        return squeeze(function(unsqueeze(input, 0)), 0)
+    return function(input)
+
+
+def _conv(n: int, input: Any, weight: Any, bias: Any, stride: Ints, padding: Any, dilation: Ints, groups: int) -> Any:
+    op = f"conv{n}d"
+    if weight.data.ndim != n + 2:
+        raise ShapeError(f"[{op}] weight must be (O, C/groups, {_AXES[n][1:-1]}), got shape {weight.data.shape}")
+    steps, holes = tuple_of(op, "stride", stride, n), tuple_of(op, "dilation", dilation, n)
+    pads = resolve_padding(op, padding, weight.data.shape[2:], steps, holes)
+    geometry = Geometry(steps, pads, holes, groups)
+    return _batched(lambda x: apply(Conv, x, weight, bias, geometry), input, n)
+
+
+def conv1d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Any = 0, dilation: Ints = 1,
+           groups: int = 1) -> Any:
+    """Convolution over one axis: input (N, C, L), weight (O, C/groups, K), bias (O) -> (N, O, L'). See `conv2d`."""
+    return _conv(1, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Any = 0, dilation: Ints = 1,
+           groups: int = 1) -> Any:
+    """Convolution over H and W: y[n, o, i, j] = b[o] + sum over c, u, v of w[o, c, u, v] x[n, c, i s + u d - p, j s + v d - p].
+
+    Shapes: input (N, C, H, W), weight (O, C/groups, KH, KW), bias (O) -> (N, O, H', W') with
+    H' = floor((H + 2p - d (KH - 1) - 1) / s) + 1.
+
+    Parameters
+    ----------
+    stride, dilation : int or tuple
+        Step of the filter; distance between its taps.
+    padding : int, tuple, "valid", "same" or "full"
+        Zeros around the input: a number on both sides, none, as many as keep the size (stride 1), or K - 1.
+    groups : int
+        Channels are cut into groups that do not see each other; groups = C = O is depthwise convolution.
+
+    Raises
+    ------
+    ShapeError
+        If channels, groups or sizes do not fit.
+    """
+    return _conv(2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Any = 0, dilation: Ints = 1,
+           groups: int = 1) -> Any:
+    """Convolution over D, H, W: input (N, C, D, H, W), weight (O, C/groups, KD, KH, KW) -> (N, O, D', H', W'). See `conv2d`."""
+    return _conv(3, input, weight, bias, stride, padding, dilation, groups)
+
+
+class ConvTranspose(Op):
+    """The data gradient of a convolution as a forward operation: input (N, O, ...) -> (N, C, ...)."""
+
+    name = "conv_transpose"
+
+    @staticmethod
+    def shape(
+        x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry, output_padding: Shape
+    ) -> Shape:
+        op = f"conv_transpose{weight.ndim - 2}d"
+        _check_weight(op, x, weight, bias, 0, geometry.groups)
+        for extra, s, d in zip(output_padding, geometry.stride, geometry.dilation, strict=True):
+            if extra >= max(s, d):
+                raise ArgumentError(
+                    f"[{op}] output_padding={output_padding} must be smaller than stride {geometry.stride} or dilation "
+                    f"{geometry.dilation}"
+                )
+        sizes = tuple(
+            (n - 1) * s - p[0] - p[1] + d * (k - 1) + e + 1
+            for n, s, p, d, k, e in zip(
+                x.shape[2:], geometry.stride, geometry.pads, geometry.dilation, weight.shape[2:], output_padding, strict=True
+            )
+        )
+        if any(n < 1 for n in sizes):
+            raise ShapeError(f"[{op}] input of shape {x.shape} gives an output of size {sizes}; reduce the padding")
+        return (x.shape[0], weight.shape[1] * geometry.groups, *sizes)
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry, output_padding: Shape
+    ) -> np.ndarray:
+        shape = ConvTranspose.shape(x, weight, bias, geometry, output_padding)
+        x = channels_last(x)
+        ctx.save(x, weight)
+        ctx.geometry = geometry
+        return geometry.data_gradient(shape, weight, x, bias)
+
+    @staticmethod
+    def backward(ctx: Any, g: np.ndarray) -> Any:
+        x, weight = ctx.saved
+        geometry: Geometry = ctx.geometry
+        g = channels_last(g)
+        dx = None
+        if ctx.needs[0]:
+            dx = empty_channels_last(x.shape, x.dtype)
+            geometry.run(_core.conv_forward, g, weight, None, dx)
+        dw = geometry.weight_gradient(g, weight, x) if ctx.needs[1] else None
+        return dx, dw, _sum_positions(g) if ctx.needs[2] else None
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        x, weight = args[0], args[1]
+        macs = x.size * int(np.prod(weight.shape[1:], dtype=np.int64))
+        elements = int(np.prod(out_shape, dtype=np.int64))
+        return Cost(2 * macs, x.nbytes + weight.nbytes + elements * x.itemsize)
+
+
+def _conv_transpose(
+    n: int, input: Any, weight: Any, bias: Any, stride: Ints, padding: Ints, output_padding: Ints, groups: int, dilation: Ints
+) -> Any:
+    op = f"conv_transpose{n}d"
+    if weight.data.ndim != n + 2:
+        raise ShapeError(f"[{op}] weight must be (C, O/groups, {_AXES[n][1:-1]}), got shape {weight.data.shape}")
+    steps, holes = tuple_of(op, "stride", stride, n), tuple_of(op, "dilation", dilation, n)
+    pads = tuple((p, p) for p in tuple_of(op, "padding", padding, n, 0))
+    extra = tuple_of(op, "output_padding", output_padding, n, 0)
+    geometry = Geometry(steps, pads, holes, groups)
+    return _batched(lambda x: apply(ConvTranspose, x, weight, bias, geometry, extra), input, n)
+
+
+def conv_transpose1d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Ints = 0,
+                     output_padding: Ints = 0, groups: int = 1, dilation: Ints = 1) -> Any:
+    """Transposed convolution over one axis: input (N, C, L), weight (C, O/groups, K) -> (N, O, L')."""
+    return _conv_transpose(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose2d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Ints = 0,
+                     output_padding: Ints = 0, groups: int = 1, dilation: Ints = 1) -> Any:
+    """Transposed convolution: each input element adds a scaled copy of the filter to the output.
+
+    Shapes: input (N, C, H, W), weight (C, O/groups, KH, KW), bias (O) -> (N, O, H', W') with
+    H' = (H - 1) s - 2p + d (KH - 1) + output_padding + 1. It is the gradient of `conv2d` for its input
+    (Dumoulin and Visin 2016, arXiv:1603.07285).
+    """
+    return _conv_transpose(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose3d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Ints = 0,
+                     output_padding: Ints = 0, groups: int = 1, dilation: Ints = 1) -> Any:
+    """Transposed convolution over D, H, W: input (N, C, D, H, W), weight (C, O/groups, KD, KH, KW). See `conv_transpose2d`."""
+    return _conv_transpose(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
