@@ -1,0 +1,1 @@
+"""Training: checkpoints, the trainer, its callbacks and history."""
