@@ -1,0 +1,158 @@
+"""Activation functions with PyTorch's names and defaults; most are one native map (csrc/cpu/elementwise.cpp)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pydl.errors import ShapeError
+from pydl.graph.engine import apply, wrap
+from pydl.graph.op import Op
+from pydl.ops._common import check_floating, sum_to_shape
+from pydl.ops.elementwise import UNARY_OPS, clamp, div, mul, neg, run_map, sigmoid, sub, tanh, where
+
+__all__ = [
+    "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish",
+    "prelu", "relu", "relu6", "selu", "silu", "softplus", "softshrink", "softsign", "step", "tanhshrink", "threshold",
+]
+
+
+def relu(input: Any, inplace: bool = False) -> Any:
+    """max(0, x); the gradient at 0 is 0. `inplace` is accepted and ignored: the pool makes the copy cheap."""
+    return apply(UNARY_OPS["relu"], input)
+
+
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
+    """x for x > 0, negative_slope * x otherwise."""
+    return apply(UNARY_OPS["leaky_relu"], input, float(negative_slope))
+
+
+class PReLU(Op):
+    name = "prelu"
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        check_floating("prelu", input=x, weight=weight)
+        channels = x.shape[1] if x.ndim > 1 else 1
+        if weight.ndim != 1 or weight.shape[0] not in (1, channels):
+            raise ShapeError(f"[prelu] weight of shape {weight.shape}; expected (1,) or ({channels},) for input {x.shape}")
+        slopes = weight.reshape(-1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else weight
+        ctx.save(x, slopes)
+        ctx.weight_shape = weight.shape
+        return run_map("prelu", x, slopes)
+
+    @staticmethod
+    def backward(ctx: Any, g: np.ndarray) -> Any:
+        x, slopes = ctx.saved
+        dx = run_map("prelu_grad", g, x, slopes, params=(0.0,)) if ctx.needs[0] else None
+        dw = None
+        if ctx.needs[1]:
+            dw = sum_to_shape(wrap(run_map("prelu_grad", g, x, slopes, params=(1.0,))), slopes.shape).data
+            dw = dw.reshape(ctx.weight_shape)
+        return dx, dw
+
+
+def prelu(input: Any, weight: Any) -> Any:
+    """x for x > 0, weight * x otherwise, with one learnt slope or one for each channel (axis 1) (He et al. 2015)."""
+    return apply(PReLU, input, weight)
+
+
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+    """x for x > 0, alpha (e^x - 1) otherwise (Clevert et al. 2015)."""
+    return apply(UNARY_OPS["elu"], input, float(alpha))
+
+
+def celu(input: Any, alpha: float = 1.0) -> Any:
+    """x for x > 0, alpha (e^(x/alpha) - 1) otherwise."""
+    return mul(elu(div(input, alpha)), alpha)
+
+
+def selu(input: Any, inplace: bool = False) -> Any:
+    """scale * elu(x, alpha) with the constants of self-normalising networks (Klambauer et al. 2017)."""
+    return apply(UNARY_OPS["selu"], input)
+
+
+def gelu(input: Any, approximate: str = "none") -> Any:
+    """x Phi(x) with the normal distribution function, or its tanh approximation (Hendrycks and Gimpel 2016)."""
+    return apply(UNARY_OPS["gelu_tanh" if approximate == "tanh" else "gelu"], input)
+
+
+def silu(input: Any, inplace: bool = False) -> Any:
+    """x sigmoid(x), also called swish."""
+    return apply(UNARY_OPS["silu"], input)
+
+
+def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """log(1 + e^(beta x)) / beta; the identity where beta x > threshold."""
+    return apply(UNARY_OPS["softplus"], input, float(beta), float(threshold))
+
+
+def softsign(input: Any) -> Any:
+    """x / (1 + |x|)."""
+    return apply(UNARY_OPS["softsign"], input)
+
+
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
+    """x cut off at min_val and max_val."""
+    return clamp(input, min_val, max_val)
+
+
+def relu6(input: Any, inplace: bool = False) -> Any:
+    """min(max(0, x), 6)."""
+    return clamp(input, 0.0, 6.0)
+
+
+def hardsigmoid(input: Any, inplace: bool = False) -> Any:
+    """relu6(x + 3) / 6."""
+    return div(relu6(input + 3.0), 6.0)
+
+
+def hardswish(input: Any, inplace: bool = False) -> Any:
+    """x relu6(x + 3) / 6."""
+    return mul(input, hardsigmoid(input))
+
+
+def mish(input: Any, inplace: bool = False) -> Any:
+    """x tanh(softplus(x))."""
+    return mul(input, tanh(softplus(input)))
+
+
+def logsigmoid(input: Any) -> Any:
+    """log(sigmoid(x)) = -softplus(-x)."""
+    return neg(softplus(neg(input)))
+
+
+def tanhshrink(input: Any) -> Any:
+    """x - tanh(x)."""
+    return sub(input, tanh(input))
+
+
+def softshrink(input: Any, lambd: float = 0.5) -> Any:
+    """x moved towards 0 by lambd, 0 within."""
+    return sub(input, clamp(input, -lambd, lambd))
+
+
+def hardshrink(input: Any, lambd: float = 0.5) -> Any:
+    """x outside [-lambd, lambd], 0 within."""
+    return where((input > lambd) | (input < -lambd), input, 0.0)
+
+
+def threshold(input: Any, threshold: float, value: float) -> Any:
+    """x above the threshold, `value` otherwise."""
+    return where(input > threshold, input, value)
+
+
+def step(input: Any) -> Any:
+    """1 for x > 0, else 0: the perceptron's activation; its gradient is 0 everywhere."""
+    return apply(UNARY_OPS["step"], input)
+
+
+def glu(input: Any, dim: int = -1) -> Any:
+    """a sigmoid(b) where a, b are the halves of the input along `dim`."""
+    from pydl.ops.shape import chunk
+
+    if input.data.shape[dim] % 2:
+        raise ShapeError(f"[glu] axis {dim} of input {input.data.shape} must be even to be halved")
+    a, b = chunk(input, 2, dim)
+    return mul(a, sigmoid(b))

@@ -1,0 +1,328 @@
+"""Losses with PyTorch's names, options and numerics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pydl.errors import ArgumentError, DTypeError, ShapeError
+from pydl.graph.engine import apply, wrap
+from pydl.graph.op import Op
+from pydl.ops import elementwise as e
+from pydl.ops.activation import relu, softplus
+from pydl.ops.reduce import mean, norm, sum
+from pydl.ops.shape import unsqueeze
+from pydl.ops.softmax import log_softmax
+
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
+    "cross_entropy", "gaussian_nll_loss", "hinge_embedding_loss", "hinge_loss", "huber_loss", "kl_div", "l1_loss",
+    "margin_ranking_loss", "mse_loss", "multi_margin_loss", "nll_loss", "poisson_nll_loss", "smooth_l1_loss",
+    "soft_margin_loss", "triplet_margin_loss",
+]
+
+
+def _reduce(op: str, loss: Any, reduction: str) -> Any:
+    if reduction == "mean":
+        return mean(loss)
+    if reduction == "sum":
+        return sum(loss)
+    if reduction == "none":
+        return loss
+    raise ArgumentError(f"[{op}] reduction={reduction!r}; expected 'mean', 'sum' or 'none'")
+
+
+def _same_shape(op: str, input: Any, target: Any) -> None:
+    if input.data.shape != target.data.shape:
+        raise ShapeError(f"[{op}] input {input.data.shape} and target {target.data.shape} must have one shape; reshape one")
+
+
+# --------------------------------------------------------------------------- regression
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """(input - target)^2. Shapes: equal -> () or the same with reduction="none"."""
+    _same_shape("mse_loss", input, target)
+    return _reduce("mse_loss", e.square(input - target), reduction)
+
+
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """|input - target|; the gradient at 0 is 0."""
+    _same_shape("l1_loss", input, target)
+    return _reduce("l1_loss", e.abs(input - target), reduction)
+
+
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
+    """d^2 / 2 for |d| <= delta, delta (|d| - delta/2) beyond, with d = input - target."""
+    _same_shape("huber_loss", input, target)
+    if delta <= 0:
+        raise ArgumentError(f"[huber_loss] delta must be positive, got {delta}")
+    d = input - target
+    inner = e.clamp(d, -delta, delta)  # inner * (d - inner / 2) is both branches at once
+    return _reduce("huber_loss", inner * (d - inner * 0.5), reduction)
+
+
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
+    """d^2 / (2 beta) for |d| < beta, |d| - beta/2 beyond; beta = 0 is the L1 loss."""
+    if beta < 0:
+        raise ArgumentError(f"[smooth_l1_loss] beta must not be negative, got {beta}")
+    if beta == 0:
+        return l1_loss(input, target, reduction)
+    return huber_loss(input, target, reduction, beta) * (1.0 / beta)
+
+
+# --------------------------------------------------------------------------- classification
+
+
+def _targets(op: str, shape: tuple[int, ...], target: Any, ignore_index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Class numbers (ignored ones as 0) and the mask of those that count; shape (N, C, ...) wants (N, ...)."""
+    t = target.data
+    if t.dtype.kind not in "iu":
+        raise DTypeError(f"[{op}] class numbers must be integers, got {t.dtype}; convert with .long()")
+    expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    if t.shape != expected:
+        raise ShapeError(f"[{op}] target of shape {t.shape} for input {shape}; expected class numbers of shape {expected}")
+    used = t != ignore_index
+    classes = shape[1] if len(shape) > 1 else shape[0]
+    wrong = used & ((t < 0) | (t >= classes))
+    if wrong.any():
+        raise ArgumentError(
+            f"[{op}] target holds class {t[wrong].flat[0]} at position {tuple(int(i) for i in np.argwhere(wrong)[0])}, but the "
+            f"input of shape {shape} has {classes} classes (0 to {classes - 1}); ignore_index={ignore_index}"
+        )
+    return np.where(used, t, 0).astype(np.int64), used
+
+
+class NegativeLogLikelihood(Op):
+    """loss = -sum_i weight_i logp[i, target_i], one value per position; smoothing mixes in the mean over classes."""
+
+    name = "nll_loss"
+
+    @staticmethod
+    def forward(
+        ctx: Any, logp: np.ndarray, target: np.ndarray, weights: np.ndarray, smoothing: float, class_weight: Any
+    ) -> np.ndarray:
+        ctx.args = logp.shape, logp.dtype, target, weights, smoothing, class_weight
+        index = np.expand_dims(target, 1)
+        picked = np.take_along_axis(logp, index, 1).squeeze(1)
+        loss = -(1 - smoothing) * weights * picked
+        if smoothing:
+            # Smoothing spreads smoothing / C over all classes, each with its own class weight.
+            spread = np.einsum("nc...,c->n...", logp, class_weight) / logp.shape[1]
+            loss -= smoothing * spread * (weights != 0)
+        return loss.astype(logp.dtype, copy=False)
+
+    @staticmethod
+    def backward(ctx: Any, g: np.ndarray) -> np.ndarray:
+        shape, dtype, target, weights, smoothing, class_weight = ctx.args
+        dx = np.zeros(shape, dtype)
+        if smoothing:
+            per_class = (class_weight * (-smoothing / shape[1])).reshape(1, -1, *(1,) * (len(shape) - 2))
+            dx += per_class * np.expand_dims(g * (weights != 0), 1)
+        index = np.expand_dims(target, 1)
+        picked = np.take_along_axis(dx, index, 1) - np.expand_dims((1 - smoothing) * weights * g, 1)
+        np.put_along_axis(dx, index, picked.astype(dtype), 1)
+        return dx
+
+
+def _nll(op: str, logp: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float) -> Any:
+    if logp.data.ndim == 1:
+        logp, target = unsqueeze(logp, 0), unsqueeze(target, 0)
+    shape = logp.data.shape
+    numbers, used = _targets(op, shape, target, ignore_index)
+    class_weight = np.ones(shape[1], logp.data.dtype)
+    if weight is not None:
+        if weight.data.shape != (shape[1],):
+            raise ShapeError(f"[{op}] weight of shape {weight.data.shape}; expected one for each class: ({shape[1]},)")
+        class_weight = weight.data.astype(logp.data.dtype)
+    weights = (class_weight[numbers] * used).astype(logp.data.dtype)
+    loss = apply(NegativeLogLikelihood, logp, numbers, weights, smoothing, class_weight)
+    if reduction != "mean":
+        return _reduce(op, loss, reduction)
+    total = float(weights.sum(dtype=np.float64))
+    return sum(loss) * (1.0 / total if total else float("nan"))
+
+
+def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
+    """-weight[t] * input[t]: input holds log-probabilities (N, C, ...), target class numbers (N, ...).
+
+    "mean" divides by the sum of the weights of the targets that count; if all are ignored it is NaN, as in PyTorch.
+    """
+    return _nll("nll_loss", input, target, weight, ignore_index, reduction, 0.0)
+
+
+def cross_entropy(
+    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Softmax and negative log-likelihood in one: -log(exp(x_t) / sum_c exp(x_c)).
+
+    Shapes: input (N, C, ...) or (C) scores; target (N, ...) class numbers, or probabilities of input's shape.
+
+    Parameters
+    ----------
+    weight : Tensor (C), optional
+        A factor for each class.
+    ignore_index : int
+        Targets of this number count nothing.
+    label_smoothing : float
+        Share of the probability spread evenly over all classes (Szegedy et al. 2016).
+
+    Raises
+    ------
+    ArgumentError
+        If a class number is outside 0 to C - 1; the message names it, its position and C.
+    """
+    if not 0 <= label_smoothing <= 1:
+        raise ArgumentError(f"[cross_entropy] label_smoothing must be between 0 and 1, got {label_smoothing}")
+    if input.data.ndim == 0:
+        raise ShapeError("[cross_entropy] input must have shape (N, C, ...) or (C), got a scalar")
+    logp = log_softmax(input, 1 if input.data.ndim > 1 else 0)
+    if target.data.dtype.kind == "f":
+        _same_shape("cross_entropy", input, target)
+        classes = input.data.shape[1 if input.data.ndim > 1 else 0]
+        p = target * (1 - label_smoothing) + label_smoothing / classes
+        if weight is not None:
+            p = p * weight.reshape(*(1, -1) if input.data.ndim > 1 else (-1,), *(1,) * max(input.data.ndim - 2, 0))
+        loss = -sum(logp * p, 1 if input.data.ndim > 1 else 0)
+        if reduction == "mean":  # PyTorch divides by the number of positions here, whatever the weights
+            return sum(loss) * (1.0 / max(loss.data.size, 1))
+        return _reduce("cross_entropy", loss, reduction)
+    return _nll("cross_entropy", logp, target, weight, ignore_index, reduction, float(label_smoothing))
+
+
+def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+    """-(t log p + (1 - t) log(1 - p)) of probabilities p in [0, 1]; logarithms are cut at -100, as in PyTorch."""
+    _same_shape("binary_cross_entropy", input, target)
+    p = input.data
+    if p.size and (p.min() < 0 or p.max() > 1):
+        raise ArgumentError("[binary_cross_entropy] input must be probabilities in [0, 1]; use binary_cross_entropy_with_logits")
+    loss = -(target * e.clamp(e.log(input), -100.0) + (1 - target) * e.clamp(e.log(1 - input), -100.0))
+    return _reduce("binary_cross_entropy", loss if weight is None else loss * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Any:
+    """Cross-entropy of sigmoid(input), in the form that cannot overflow: (1 - t) x + (1 + (w - 1) t) log(1 + e^-x)."""
+    _same_shape("binary_cross_entropy_with_logits", input, target)
+    log_term = softplus(-input, threshold=1e9)
+    if pos_weight is not None:
+        log_term = log_term * ((pos_weight - 1) * target + 1)
+    loss = (1 - target) * input + log_term
+    return _reduce("binary_cross_entropy_with_logits", loss if weight is None else loss * weight, reduction)
+
+
+def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
+    """target (log target - input) with `input` a log-probability; "batchmean" divides by the batch size."""
+    _same_shape("kl_div", input, target)
+    if log_target:
+        loss = e.exp(target) * (target - input)
+    else:
+        positive = target > 0  # 0 log 0 is 0
+        safe = e.where(positive, target, 1.0)
+        loss = e.where(positive, target * (e.log(safe) - input), -(target * input))
+    if reduction == "batchmean":
+        return sum(loss) * (1.0 / max(input.data.shape[0], 1))
+    return _reduce("kl_div", loss, reduction)
+
+
+# --------------------------------------------------------------------------- margins
+
+
+def hinge_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """max(0, 1 - t x) for targets t of -1 or +1."""
+    _same_shape("hinge_loss", input, target)
+    return _reduce("hinge_loss", relu(1 - target * input), reduction)
+
+
+def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
+    """x where the target is 1, max(0, margin - x) where it is -1."""
+    loss = e.where(e.eq(target, 1), input, relu(margin - input))
+    return _reduce("hinge_embedding_loss", loss, reduction)
+
+
+def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """log(1 + exp(-t x)) for targets of -1 or +1."""
+    _same_shape("soft_margin_loss", input, target)
+    return _reduce("soft_margin_loss", softplus(-(target * input)), reduction)
+
+
+def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Any:
+    """max(0, -t (x1 - x2) + margin): t = 1 asks for x1 above x2."""
+    return _reduce("margin_ranking_loss", relu(-(target * (input1 - input2)) + margin), reduction)
+
+
+def multi_margin_loss(
+    input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
+) -> Any:
+    """Multi-class hinge: sum over c != t of max(0, margin - x_t + x_c)^p, divided by C. Input (N, C), target (N)."""
+    from pydl.ops.index import gather
+
+    if input.data.ndim != 2:
+        raise ShapeError(f"[multi_margin_loss] input must be (N, C), got {input.data.shape}")
+    numbers, _ = _targets("multi_margin_loss", input.data.shape, target, -1)
+    right = gather(input, 1, wrap(numbers[:, None]))
+    loss = relu(margin - right + input)
+    if p == 2:
+        loss = e.square(loss)
+    others = np.ones(input.data.shape, input.data.dtype)
+    np.put_along_axis(others, numbers[:, None], 0, 1)
+    if weight is not None:
+        others *= weight.data[numbers][:, None]
+    return _reduce("multi_margin_loss", sum(loss * wrap(others), 1) * (1.0 / input.data.shape[1]), reduction)
+
+
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    """x1 . x2 / (|x1| |x2|) along an axis; norms below eps count as eps."""
+    n1, n2 = (e.maximum(norm(x, 2.0, dim, True), eps) for x in (x1, x2))
+    return sum((x1 / n1) * (x2 / n2), dim)
+
+
+def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Any:
+    """1 - cos for pairs with target 1, max(0, cos - margin) for pairs with target -1. Inputs (N, D), target (N)."""
+    c = cosine_similarity(input1, input2, -1)
+    return _reduce("cosine_embedding_loss", e.where(e.eq(target, 1), 1 - c, relu(c - margin)), reduction)
+
+
+def triplet_margin_loss(
+    anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False,
+    reduction: str = "mean",
+) -> Any:
+    """max(0, |a - p| - |a - n| + margin) (Schroff et al. 2015, FaceNet). Shapes: (N, D) each.
+
+    ``swap`` takes the smaller of |a - n| and |p - n|. As in PyTorch, eps is added to the differences.
+    """
+    near, far = norm(anchor - positive + eps, p, -1), norm(anchor - negative + eps, p, -1)
+    if swap:
+        far = e.minimum(far, norm(positive - negative + eps, p, -1))
+    return _reduce("triplet_margin_loss", relu(near - far + margin), reduction)
+
+
+# --------------------------------------------------------------------------- likelihoods
+
+
+def poisson_nll_loss(
+    input: Any, target: Any, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
+) -> Any:
+    """exp(x) - t x (or x - t log(x + eps)), with Stirling's term for t > 1 if `full`."""
+    loss = e.exp(input) - target * input if log_input else input - target * e.log(input + eps)
+    if full:
+        t = target.data
+        big = np.maximum(t, 1)
+        loss = loss + wrap(np.where(t > 1, big * np.log(big) - big + 0.5 * np.log(2 * np.pi * big), 0).astype(t.dtype))
+    return _reduce("poisson_nll_loss", loss, reduction)
+
+
+def gaussian_nll_loss(
+    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Any:
+    """(log var + (x - t)^2 / var) / 2, the variance at least eps, with log(2 pi) / 2 if `full`."""
+    if (var.data < 0).any():
+        raise ArgumentError("[gaussian_nll_loss] var must not be negative")
+    v = e.where(var < eps, var * 0 + eps, var)
+    loss = 0.5 * (e.log(v) + e.square(input - target) / v)
+    if full:
+        loss = loss + 0.5 * float(np.log(2 * np.pi))
+    return _reduce("gaussian_nll_loss", loss, reduction)

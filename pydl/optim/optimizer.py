@@ -1,0 +1,278 @@
+"""`Optimizer` and the update rules; a whole step over all parameters is one native call (csrc/cpu/optim.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from pydl import _core
+from pydl.errors import ArgumentError, ShapeError
+from pydl.graph.engine import wrap
+from pydl.graph.modes import enable_grad
+from pydl.ops._common import copy, empty_like
+
+_KINDS = {"sgd": 0, "adam": 1, "rmsprop": 2, "adagrad": 3}
+
+
+class Optimizer:
+    """Base: parameter groups with their own options, and per-parameter state.
+
+    Parameters
+    ----------
+    params : iterable of Parameter, or of dicts with the key "params" and options of their own
+    """
+
+    kind = ""
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[int, dict[str, Any]] = {}
+        groups = list(params)
+        if not groups:
+            raise ArgumentError(f"{type(self).__name__}: got no parameters")
+        if not isinstance(groups[0], Mapping):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(dict(group))
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Add parameters with options of their own; missing options take the optimizer's defaults."""
+        params = group["params"]
+        group["params"] = list(params) if not hasattr(params, "data") else [params]
+        unknown = set(group) - set(self.defaults) - {"params", "initial_lr"}
+        if unknown:
+            raise ArgumentError(f"{type(self).__name__}: unknown options {sorted(unknown)}; expected {sorted(self.defaults)}")
+        present = {id(p) for g in self.param_groups for p in g["params"]}
+        for p in group["params"]:
+            if id(p) in present:
+                raise ArgumentError(f"{type(self).__name__}: a parameter of shape {p.shape} is in two groups")
+            if not p.is_leaf:
+                raise ArgumentError(f"{type(self).__name__}: a tensor of shape {p.shape} is computed, not a leaf")
+        for name, value in self.defaults.items():
+            group.setdefault(name, value)
+        self._check(group)
+        self.param_groups.append(group)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        for name in ("lr", "weight_decay", "eps", "momentum"):
+            if group.get(name, 0) < 0:
+                raise ArgumentError(f"{type(self).__name__}: {name} must not be negative, got {group[name]}")
+        for i, beta in enumerate(group.get("betas", ())):
+            if not 0 <= beta < 1:
+                raise ArgumentError(f"{type(self).__name__}: betas[{i}] must be in [0, 1), got {beta}")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients (or fill them with zeros)."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if set_to_none or p.grad is None:
+                    p.grad = None
+                else:
+                    p.grad.zero_()
+
+    # ------------------------------------------------------------------ the step
+    def state_names(self, group: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+        """Names of the (up to three) arrays that this rule keeps for each parameter."""
+        raise NotImplementedError
+
+    def options(self, group: dict[str, Any], step: int) -> dict[str, Any]:
+        """The numbers that the native step takes."""
+        raise NotImplementedError
+
+    def initial(self, name: str, group: dict[str, Any]) -> float:
+        """What a new array of state is filled with."""
+        return 0.0
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; `closure`, if given, computes the loss first."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            # One native call for each (dtype, step count): a parameter without a gradient until now starts later.
+            batches: dict[tuple[Any, int], list[Any]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    state = self.state.setdefault(id(p), {"step": 0})
+                    state["step"] += 1
+                    batches.setdefault((p.dtype, state["step"]), []).append(p)
+            for (_, count), members in batches.items():
+                self._native(group, count, members)
+        return loss
+
+    def _native(self, group: dict[str, Any], count: int, members: list[Any]) -> None:
+        names = self.state_names(group)
+        arrays: list[list[np.ndarray]] = [[], [], []]
+        gradients = []
+        for p in members:
+            if p.grad.shape != p.shape:
+                raise ShapeError(f"{type(self).__name__}: gradient {p.grad.shape} for a parameter {p.shape}")
+            gradients.append(_like(p.grad.data, p.data))
+            state = self.state[id(p)]
+            for i, name in enumerate(names):
+                if name is None:
+                    continue
+                if name not in state:
+                    start = empty_like(p.data)
+                    start.fill(self.initial(name, group))
+                    state[name] = wrap(start)
+                state[name].data = _like(state[name].data, p.data)
+                arrays[i].append(state[name].data)
+        options = self.options(group, count)
+        _core.optim_step(_KINDS[self.kind], [p.data for p in members], gradients, *arrays, options)
+        for p in members:
+            p.bump_version()
+
+    # ------------------------------------------------------------------ saving
+    def state_dict(self) -> dict[str, Any]:
+        """State by the parameter's number, and the options of each group (JSON-able but for the state's tensors)."""
+        numbers = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
+        return {
+            "state": {numbers[key]: dict(value) for key, value in self.state.items() if key in numbers},
+            "param_groups": [
+                {**{k: v for k, v in g.items() if k != "params"}, "params": [numbers[id(p)] for p in g["params"]]}
+                for g in self.param_groups
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over state and options; the groups must have the same sizes and shapes."""
+        groups = state_dict["param_groups"]
+        sizes, own = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
+        if sizes != own:
+            raise ArgumentError(f"{type(self).__name__}: state for groups of {sizes} parameters, this one has {own}")
+        params = [p for g in self.param_groups for p in g["params"]]
+        fresh: dict[int, dict[str, Any]] = {}
+        for number, values in state_dict["state"].items():
+            p = params[int(number)]
+            entry: dict[str, Any] = {}
+            for name, value in values.items():
+                if not hasattr(value, "shape"):
+                    entry[name] = value
+                    continue
+                array = np.asarray(getattr(value, "data", value))
+                if array.shape != p.shape:
+                    raise ShapeError(f"{type(self).__name__}: {name} of parameter {number} is {array.shape}, expected {p.shape}")
+                kept = empty_like(p.data)
+                np.copyto(kept, array)
+                entry[name] = wrap(kept)
+            fresh[id(p)] = entry
+        self.state = fresh
+        for group, saved in zip(self.param_groups, groups, strict=True):
+            group.update({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k != "params"})
+
+    def __repr__(self) -> str:
+        lines = [f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params"]
+        return f"{type(self).__name__}({len(self.param_groups)} groups, {', '.join(lines)})"
+
+
+def _like(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """The array in the memory layout of another (the native step walks both as one run)."""
+    return array if array.strides == like.strides else copy(array, empty_like(like))
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: v = momentum v + (1 - dampening) g, p -= lr v; with Nesterov p -= lr (g + momentum v).
+
+    g includes weight_decay * p. At the first step v = g, whatever the dampening, as in PyTorch.
+    """
+
+    kind = "sgd"
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
+        nesterov: bool = False, *, maximize: bool = False,
+    ) -> None:
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ArgumentError("SGD: nesterov needs a momentum and no dampening")
+        super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+                                  "nesterov": nesterov, "maximize": maximize})
+
+    def state_names(self, group: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+        return ("momentum_buffer" if group["momentum"] else None, None, None)
+
+    def options(self, group: dict[str, Any], step: int) -> dict[str, Any]:
+        return {**{k: v for k, v in group.items() if k != "params"}, "first": step == 1}
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2014): steps by the running mean of g over the root of the running mean of g^2.
+
+    weight_decay is added to the gradient (L2); `AdamW` decouples it.
+    """
+
+    kind = "adam"
+    decoupled = False
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
+                                  "amsgrad": amsgrad, "maximize": maximize})
+
+    def state_names(self, group: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+        return "exp_avg", "exp_avg_sq", "max_exp_avg_sq" if group["amsgrad"] else None
+
+    def options(self, group: dict[str, Any], step: int) -> dict[str, Any]:
+        beta1, beta2 = group["betas"]
+        return {**{k: v for k, v in group.items() if k not in ("params", "betas")}, "beta1": beta1, "beta2": beta2,
+                "decoupled": self.decoupled, "correction1": 1 - beta1**step, "correction2": 1 - beta2**step}
+
+
+class AdamW(Adam):
+    """Adam with weight decay applied to the weights themselves (Loshchilov and Hutter 2017): p *= 1 - lr weight_decay."""
+
+    decoupled = True
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Hinton, lecture notes 2012): g over the root of the running mean of g^2; centred: of the variance."""
+
+    kind = "rmsprop"
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
+        momentum: float = 0, centered: bool = False, *, maximize: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
+                                  "centered": centered, "maximize": maximize})
+
+    def state_names(self, group: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+        return "square_avg", "momentum_buffer" if group["momentum"] else None, "grad_avg" if group["centered"] else None
+
+    def options(self, group: dict[str, Any], step: int) -> dict[str, Any]:
+        return {**{k: v for k, v in group.items() if k not in ("params", "alpha")}, "beta2": group["alpha"]}
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011): g over the root of the sum of all g^2; the rate decays as lr / (1 + (t - 1) lr_decay)."""
+
+    kind = "adagrad"
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-2, lr_decay: float = 0, weight_decay: float = 0,
+        initial_accumulator_value: float = 0, eps: float = 1e-10, *, maximize: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
+                                  "initial_accumulator_value": initial_accumulator_value, "eps": eps, "maximize": maximize})
+
+    def state_names(self, group: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+        return "sum", None, None
+
+    def initial(self, name: str, group: dict[str, Any]) -> float:
+        return float(group["initial_accumulator_value"])
+
+    def options(self, group: dict[str, Any], step: int) -> dict[str, Any]:
+        rate = group["lr"] / (1 + (step - 1) * group["lr_decay"])
+        return {"lr": rate, "weight_decay": group["weight_decay"], "eps": group["eps"], "maximize": group["maximize"]}
