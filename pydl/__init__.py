@@ -17,7 +17,7 @@ from pydl.graph import (
     no_grad,
     set_grad_enabled,
 )
-from pydl.ops import *  # noqa: F403
+from pydl.ops import *
 from pydl.tensor import Tensor, arange, as_tensor, eye, from_dlpack, from_numpy, full, linspace, ones, tensor, zeros
 
 __version__: str = _core.__version__
@@ -27,16 +27,13 @@ int64, int32, uint8, bool_ = (_np.dtype(t) for t in (_np.int64, _np.int32, _np.u
 
 # Imported when first used: `import pydl` stays fast.
 _LAZY_MODULES = frozenset({
-    "autograd", "cli", "data", "metrics", "models", "nn", "onnx", "optim", "profiler", "random", "summary", "text", "train",
-    "vision", "viz",
+    "autograd", "data", "nn", "optim", "random",
 })
-_LAZY_NAMES = {
-    name: "pydl.random"
-    for name in (
-        "Generator", "manual_seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn", "randint", "randperm",
-        "normal", "bernoulli", "rand_like", "randn_like", "multinomial",
-    )
-} | {"save": "pydl.train.checkpoint", "load": "pydl.train.checkpoint"}
+_RANDOM = (
+    "Generator", "manual_seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn", "randint", "randperm",
+    "normal", "bernoulli", "rand_like", "randn_like", "multinomial",
+)  # fmt: skip
+_LAZY_NAMES = dict.fromkeys(_RANDOM, "pydl.random")
 
 
 def set_num_threads(n: int) -> None:

@@ -333,7 +333,7 @@ class Tensor(TensorCore):
     def __rmatmul__(self, other: Any) -> Any:
         return ops.matmul(_e.as_tensor(other), self)
 
-    __eq__, __ne__ = _e.eq, _e.ne  # type: ignore[assignment]
+    __eq__, __ne__ = _e.eq, _e.ne
     __lt__, __le__, __gt__, __ge__ = _e.lt, _e.le, _e.gt, _e.ge
     __and__, __or__, __xor__, __invert__ = _e.logical_and, _e.logical_or, _e.logical_xor, _e.logical_not
 

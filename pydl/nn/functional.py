@@ -1,3 +1,3 @@
 """The functional twins of the layers: ``import pydl.nn.functional as F``."""
 
-from pydl.ops import *  # noqa: F403
+from pydl.ops import *

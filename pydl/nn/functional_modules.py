@@ -49,7 +49,7 @@ def _make(name: str, function: Callable[..., Any], inputs: int, buffers: tuple[s
     })
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "ReLU": ops.relu, "LeakyReLU": ops.leaky_relu, "ELU": ops.elu, "CELU": ops.celu, "SELU": ops.selu, "GELU": ops.gelu,
     "SiLU": ops.silu, "Softplus": ops.softplus, "Softsign": ops.softsign, "Hardtanh": ops.hardtanh, "ReLU6": ops.relu6,
     "Hardsigmoid": ops.hardsigmoid, "Hardswish": ops.hardswish, "Mish": ops.mish, "LogSigmoid": ops.logsigmoid,

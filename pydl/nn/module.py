@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -136,7 +137,7 @@ class Module:
         for t in out if isinstance(out, tuple) else (out,):
             if isinstance(t, Tensor) and t.requires_grad:
                 for hook in self._backward_hooks.values():
-                    t.register_hook(lambda grad, hook=hook: hook(self, grad))
+                    t.register_hook(functools.partial(hook, self))
 
     def _register(self, table: dict[int, Any], hook: Callable[..., Any]) -> RemovableHandle:
         handle = RemovableHandle(table)

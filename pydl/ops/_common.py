@@ -110,7 +110,7 @@ def promote(a: np.dtype, b: np.dtype) -> np.dtype:
     return np.promote_types(a, b)
 
 
-def check_floating(op: str, **arrays: np.ndarray) -> np.dtype:
+def check_floating(op: str, **arrays: np.ndarray | None) -> np.dtype:
     """All arrays float32 or all float64; returns that dtype, or raises `DTypeError` naming each."""
     dtypes = {a.dtype for a in arrays.values() if a is not None}
     if len(dtypes) == 1 and (only := next(iter(dtypes))) in FLOATS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,9 @@ __all__ = [
     "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tanh", "where", "zeros_like",
 ]
 
-Tensor = TensorCore
+Tensor: TypeAlias = TensorCore
+Function: TypeAlias = Callable[[Any], Any]
+BinaryFunction: TypeAlias = Callable[[Any, Any], Any]
 MAPS = _core.MAPS
 
 
@@ -89,7 +91,7 @@ class Unary(Op):
         return x.shape
 
     @classmethod
-    def forward(cls, ctx: Any, x: np.ndarray, *params: float) -> np.ndarray:  # type: ignore[override]
+    def forward(cls, ctx: Any, x: np.ndarray, *params: float) -> np.ndarray:
         _check_float(cls.name, x)
         y = run_map(cls.name, x, params=params)
         ctx.save({"input": x, "output": y, "nothing": None}[cls.saves])
@@ -97,7 +99,7 @@ class Unary(Op):
         return y
 
     @classmethod
-    def backward(cls, ctx: Any, grad: Any) -> Any:  # type: ignore[override]
+    def backward(cls, ctx: Any, grad: Any) -> Any:
         return cls.gradient(grad, ctx.saved[0], *ctx.params)
 
 
@@ -185,25 +187,25 @@ def _unary(name: str, doc: str) -> Callable[[Any], Any]:
     return function
 
 
-neg = _unary("neg", "-x, element by element. Shape: any -> the same.")
-abs = _unary("abs", "|x|; the gradient at 0 is 0. Shape: any -> the same.")
-sign = _unary("sign", "-1, 0 or 1; its gradient is 0. Shape: any -> the same.")
-exp = _unary("exp", "e^x. Shape: any -> the same.")
-expm1 = _unary("expm1", "e^x - 1, accurate near 0. Shape: any -> the same.")
-log = _unary("log", "Natural logarithm; -inf at 0, NaN below. Shape: any -> the same.")
-log1p = _unary("log1p", "log(1 + x), accurate near 0. Shape: any -> the same.")
-sqrt = _unary("sqrt", "Square root; NaN below 0. Shape: any -> the same.")
-rsqrt = _unary("rsqrt", "1 / sqrt(x). Shape: any -> the same.")
-square = _unary("square", "x^2. Shape: any -> the same.")
-reciprocal = _unary("reciprocal", "1 / x. Shape: any -> the same.")
-sin = _unary("sin", "Sine of an angle in radians. Shape: any -> the same.")
-cos = _unary("cos", "Cosine of an angle in radians. Shape: any -> the same.")
-floor = _unary("floor", "Largest integer not above x; gradient 0. Shape: any -> the same.")
-ceil = _unary("ceil", "Smallest integer not below x; gradient 0. Shape: any -> the same.")
-round = _unary("round", "Nearest integer, halves to even; gradient 0. Shape: any -> the same.")
-tanh = _unary("tanh", "Hyperbolic tangent; derivative 1 - y^2. Shape: any -> the same.")
-sigmoid = _unary("sigmoid", "1 / (1 + e^-x); derivative y (1 - y). Shape: any -> the same.")
-erf = _unary("erf", "Error function; derivative 2/sqrt(pi) e^(-x^2). Shape: any -> the same.")
+neg: Function = _unary("neg", "-x, element by element. Shape: any -> the same.")
+abs: Function = _unary("abs", "|x|; the gradient at 0 is 0. Shape: any -> the same.")
+sign: Function = _unary("sign", "-1, 0 or 1; its gradient is 0. Shape: any -> the same.")
+exp: Function = _unary("exp", "e^x. Shape: any -> the same.")
+expm1: Function = _unary("expm1", "e^x - 1, accurate near 0. Shape: any -> the same.")
+log: Function = _unary("log", "Natural logarithm; -inf at 0, NaN below. Shape: any -> the same.")
+log1p: Function = _unary("log1p", "log(1 + x), accurate near 0. Shape: any -> the same.")
+sqrt: Function = _unary("sqrt", "Square root; NaN below 0. Shape: any -> the same.")
+rsqrt: Function = _unary("rsqrt", "1 / sqrt(x). Shape: any -> the same.")
+square: Function = _unary("square", "x^2. Shape: any -> the same.")
+reciprocal: Function = _unary("reciprocal", "1 / x. Shape: any -> the same.")
+sin: Function = _unary("sin", "Sine of an angle in radians. Shape: any -> the same.")
+cos: Function = _unary("cos", "Cosine of an angle in radians. Shape: any -> the same.")
+floor: Function = _unary("floor", "Largest integer not above x; gradient 0. Shape: any -> the same.")
+ceil: Function = _unary("ceil", "Smallest integer not below x; gradient 0. Shape: any -> the same.")
+round: Function = _unary("round", "Nearest integer, halves to even; gradient 0. Shape: any -> the same.")
+tanh: Function = _unary("tanh", "Hyperbolic tangent; derivative 1 - y^2. Shape: any -> the same.")
+sigmoid: Function = _unary("sigmoid", "1 / (1 + e^-x); derivative y (1 - y). Shape: any -> the same.")
+erf: Function = _unary("erf", "Error function; derivative 2/sqrt(pi) e^(-x^2). Shape: any -> the same.")
 
 
 def clamp(input: Any, min: float | None = None, max: float | None = None) -> Any:
@@ -227,7 +229,7 @@ class Binary(Op):
         return broadcast_shapes(cls.name, input=a.shape, other=b.shape)
 
     @classmethod
-    def forward(cls, ctx: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def forward(cls, ctx: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if a.shape != b.shape:
             cls.shape(a, b)
         if cls.saves:
@@ -300,7 +302,7 @@ class _Extremum(Binary):
     wins: Callable[..., Any]
 
     @classmethod
-    def backward(cls, ctx: Any, g: Any) -> Any:  # type: ignore[override]
+    def backward(cls, ctx: Any, g: Any) -> Any:
         a, b = ctx.saved
         share = np.where(a.data == b.data, 0.5, cls.wins(a.data, b.data)).astype(a.data.dtype)
         da = sum_to_shape(mul(g, wrap(share)), a.data.shape) if ctx.needs[0] else None
@@ -440,12 +442,12 @@ def _comparison(name: str, ufunc: Any, sign: str) -> Callable[[Any, Any], Any]:
     return function
 
 
-eq = _comparison("eq", np.equal, "==")
-ne = _comparison("ne", np.not_equal, "!=")
-lt = _comparison("lt", np.less, "<")
-le = _comparison("le", np.less_equal, "<=")
-gt = _comparison("gt", np.greater, ">")
-ge = _comparison("ge", np.greater_equal, ">=")
+eq: BinaryFunction = _comparison("eq", np.equal, "==")
+ne: BinaryFunction = _comparison("ne", np.not_equal, "!=")
+lt: BinaryFunction = _comparison("lt", np.less, "<")
+le: BinaryFunction = _comparison("le", np.less_equal, "<=")
+gt: BinaryFunction = _comparison("gt", np.greater, ">")
+ge: BinaryFunction = _comparison("ge", np.greater_equal, ">=")
 
 
 def _predicate(name: str, ufunc: Any, doc: str) -> Callable[[Any], Any]:
@@ -458,10 +460,10 @@ def _predicate(name: str, ufunc: Any, doc: str) -> Callable[[Any], Any]:
     return function
 
 
-isnan = _predicate("isnan", np.isnan, "Whether each element is NaN.")
-isinf = _predicate("isinf", np.isinf, "Whether each element is +Inf or -Inf.")
-isfinite = _predicate("isfinite", np.isfinite, "Whether each element is neither NaN nor infinite.")
-logical_not = _predicate("logical_not", np.logical_not, "Whether each element is zero or False.")
+isnan: Function = _predicate("isnan", np.isnan, "Whether each element is NaN.")
+isinf: Function = _predicate("isinf", np.isinf, "Whether each element is +Inf or -Inf.")
+isfinite: Function = _predicate("isfinite", np.isfinite, "Whether each element is neither NaN nor infinite.")
+logical_not: Function = _predicate("logical_not", np.logical_not, "Whether each element is zero or False.")
 
 
 def _logical(name: str, ufunc: Any) -> Callable[[Any, Any], Any]:
@@ -475,9 +477,9 @@ def _logical(name: str, ufunc: Any) -> Callable[[Any, Any], Any]:
     return function
 
 
-logical_and = _logical("logical_and", np.logical_and)
-logical_or = _logical("logical_or", np.logical_or)
-logical_xor = _logical("logical_xor", np.logical_xor)
+logical_and: BinaryFunction = _logical("logical_and", np.logical_and)
+logical_or: BinaryFunction = _logical("logical_or", np.logical_or)
+logical_xor: BinaryFunction = _logical("logical_xor", np.logical_xor)
 
 
 class Where(Op):

@@ -248,7 +248,7 @@ class IndexAdd(Op):
         ctx.args = dim, index
         out = empty_like(x)
         np.copyto(out, x)
-        np.add.at(out, (slice(None),) * dim + (index,), src)
+        np.add.at(np.moveaxis(out, dim, 0), index, np.moveaxis(src, dim, 0))
         return out
 
     @staticmethod

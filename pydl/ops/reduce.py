@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,7 @@ def _canonical(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, list[i
     kept = [a for a in order if a not in axes]
     reduced = [a for a in order if a in axes]
     runs = [a in axes for a in order if x.shape[a] != 1]
-    changes = builtins.sum(a != b for a, b in zip(runs, runs[1:], strict=False))
+    changes = builtins.sum(a != b for a, b in itertools.pairwise(runs))
     if changes > 2 or (changes == 2 and runs[0]):  # the axes alternate: gather the reduced ones at the end
         order, before = kept + reduced, kept
     else:

@@ -12,7 +12,6 @@ from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import (
     channels_last,
-    contiguous as _contiguous_array,
     copy,
     empty,
     empty_channels_last,
@@ -20,6 +19,9 @@ from pydl.ops._common import (
     normalize_axes,
     normalize_axis,
     sum_to_shape,
+)
+from pydl.ops._common import (
+    contiguous as _contiguous_array,
 )
 
 __all__ = [
@@ -519,10 +521,10 @@ class Pad(Op):
             g = getitem(g, inner)
             back = tuple((s.start, n - s.stop) for s, n in zip(source, shape, strict=True))
             return g if all(p == (0, 0) for p in back) else apply(Pad, g, back, "constant", 0.0)
-        for axis, source in enumerate(_sources(shape, pads, mode)):
+        for axis, positions in enumerate(_sources(shape, pads, mode)):
             if pads[axis] != (0, 0):
                 size = (*g.data.shape[:axis], shape[axis], *g.data.shape[axis + 1 :])
-                g = index_add(wrap(np.zeros(size, g.data.dtype)), axis, wrap(source), g)
+                g = index_add(wrap(np.zeros(size, g.data.dtype)), axis, wrap(positions), g)
         return g
 
 

@@ -32,7 +32,7 @@ class Softmax(Op):
         return x.shape
 
     @classmethod
-    def forward(cls, ctx: Any, x: np.ndarray, dim: int) -> np.ndarray:  # type: ignore[override]
+    def forward(cls, ctx: Any, x: np.ndarray, dim: int) -> np.ndarray:
         check_floating(cls.name, input=x)
         order = memory_order(x) if is_dense(x) else list(range(x.ndim))
         source = _planes(x, dim, order)
@@ -44,7 +44,7 @@ class Softmax(Op):
         return out
 
     @classmethod
-    def backward(cls, ctx: Any, g: np.ndarray) -> np.ndarray:  # type: ignore[override]
+    def backward(cls, ctx: Any, g: np.ndarray) -> np.ndarray:
         (y,) = ctx.saved
         dim, order = ctx.dim, ctx.order
         result = _planes(y, dim, order)
