@@ -27,13 +27,13 @@ int64, int32, uint8, bool_ = (_np.dtype(t) for t in (_np.int64, _np.int32, _np.u
 
 # Imported when first used: `import pydl` stays fast.
 _LAZY_MODULES = frozenset({
-    "autograd", "data", "nn", "optim", "random",
+    "autograd", "data", "nn", "optim", "random", "train",
 })
 _RANDOM = (
     "Generator", "manual_seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn", "randint", "randperm",
     "normal", "bernoulli", "rand_like", "randn_like", "multinomial",
 )  # fmt: skip
-_LAZY_NAMES = dict.fromkeys(_RANDOM, "pydl.random")
+_LAZY_NAMES = dict.fromkeys(_RANDOM, "pydl.random") | dict.fromkeys(("save", "load"), "pydl.train.checkpoint")
 
 
 def set_num_threads(n: int) -> None:

@@ -54,8 +54,8 @@ class _Packer:
         if isinstance(value, Mapping):
             return self._pack_mapping(value, path)
         raise ArgumentError(
-            f"save: {path or 'the state'} is a {type(value).__name__}; a state may hold tensors, arrays, numbers, texts, None, "
-            "lists, tuples and dictionaries (nothing is pickled)"
+            f"save: {path or 'the state'} is a {type(value).__name__}; a state may hold tensors, arrays, numbers, "
+            "texts, None, lists, tuples and dictionaries (nothing is pickled)"
         )
 
     def _pack_mapping(self, value: Mapping[Any, Any], path: str) -> Any:
@@ -162,11 +162,13 @@ def load_checkpoint(path: Path_) -> dict[str, Any]:
     path = Path(path)
     arrays, metadata = read_tensors(path, require_checksum=True)
     if metadata.get("kind") != _KIND:
-        raise CheckpointError(f"{path} is a tensor file, but not a checkpoint; read it with pydl.load and model.load_state_dict")
+        raise CheckpointError(
+            f"{path} is a tensor file, but not a checkpoint; read it with pydl.load and model.load_state_dict"
+        )
     if metadata.get("format") != str(FORMAT):
         raise CheckpointError(
-            f"{path} has checkpoint format {metadata.get('format')}, this version of pydl reads {FORMAT}; use the pydl that "
-            "wrote it"
+            f"{path} has checkpoint format {metadata.get('format')}, this version of pydl reads {FORMAT}; "
+            "use the pydl that wrote it"
         )
     return dict(_restore(path, metadata["pydl"], arrays))
 

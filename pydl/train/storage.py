@@ -20,8 +20,8 @@ Path_ = str | os.PathLike[str]
 
 # The names that the safetensors format gives to element types.
 _NAMES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "int16": "I16",
-    "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
+    "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
 }
 _WRITER = "pydl"
 _START = b'{"__metadata__":{"sha256":"'  # the checksum's 64 digits come first in the header, so their place is fixed
@@ -91,7 +91,9 @@ def _header(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> by
     for name, array in arrays.items():
         kind = _NAMES.get(array.dtype.name)
         if kind is None:
-            raise ArgumentError(f"save: {name!r} has element type {array.dtype}, which safetensors cannot hold; convert it first")
+            raise ArgumentError(
+                f"save: {name!r} has element type {array.dtype}, which safetensors cannot hold; convert it first"
+            )
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
         offset += array.nbytes
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
@@ -128,31 +130,35 @@ def _parse_header(path: Path, data: bytes) -> tuple[bytes, dict[str, Any]]:
         raise CheckpointError(f"{path} is truncated: {len(data)} bytes, too short for the header of a safetensors file")
     length = int.from_bytes(data[:8], "little")
     if length > 100_000_000:
-        raise CheckpointError(f"{path} is not a safetensors file: it starts with {data[:8]!r} where the header's length stands")
+        raise CheckpointError(f"{path} is not a safetensors file: it starts with {data[:8]!r}, not with a header's length")
     if length > len(data) - 8:
-        raise CheckpointError(f"{path} is truncated or not a safetensors file: {len(data)} bytes, its header needs {length + 8}")
+        raise CheckpointError(
+            f"{path} is truncated or not a safetensors file: {len(data)} bytes, its header needs {length + 8}"
+        )
     header = data[8 : 8 + length]
     try:
         fields = json.loads(header)
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: its header is not JSON ({error})") from None
     if not isinstance(fields, dict) or not all(isinstance(v, dict) for v in fields.values()):
-        raise CheckpointError(f"{path} is not a safetensors file: its header is JSON, but not one that describes tensors")
+        raise CheckpointError(f"{path} is not a safetensors file: its header is JSON, but does not describe tensors")
     return header, fields
 
 
 def _verify(path: Path, data: bytes, header: bytes, fields: dict[str, Any], expected: str) -> None:
     try:
-        need = 8 + len(header) + max((int(v["data_offsets"][1]) for k, v in fields.items() if k != "__metadata__"), default=0)
+        ends = [int(v["data_offsets"][1]) for k, v in fields.items() if k != "__metadata__"]
     except (KeyError, IndexError, TypeError, ValueError):
         raise CheckpointError(f"{path} is damaged: its header does not say where the tensors are") from None
+    need = 8 + len(header) + max(ends, default=0)
     if len(data) < need:
         raise CheckpointError(f"{path} is truncated: {len(data)} bytes of {need}")
     digest = hashlib.sha256(data[: _CHECKSUM.start])
     digest.update(_NO_CHECKSUM.encode())
     digest.update(memoryview(data)[_CHECKSUM.stop :])
     if digest.hexdigest() != expected:
-        raise CheckpointError(f"{path} is damaged: its checksum is {digest.hexdigest()[:12]}..., the file says {expected[:12]}...")
+        found = digest.hexdigest()
+        raise CheckpointError(f"{path} is damaged: its checksum is {found[:12]}..., the file says {expected[:12]}...")
 
 
 def _to_array(path: Path, name: str, entry: Mapping[str, Any]) -> np.ndarray:

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from stat import S_ISDIR
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pydl.errors import ArgumentError
 from pydl.train.checkpoint import Checkpoints, latest, load_checkpoint, save_checkpoint
 from pydl.train.storage import CheckpointError, atomic_write, temporary_name
 
-DTYPES = ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"]
+DTYPES = "float64 float32 float16 int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool".split()
 
 
 def same(a, b):
@@ -35,10 +36,10 @@ def state(seed=0):
     rng = np.random.default_rng(seed)
     return {
         "model": {"conv.weight": pydl.tensor(rng.normal(size=(3, 2, 5)).astype(np.float32)), "steps": pydl.tensor(7)},
-        "optimizer": {"state": {0: {"step": 3, "buffer": pydl.tensor(rng.normal(size=4))}}, "groups": [{"betas": (0.9, 0.999)}]},
+        "optimizer": {"state": {0: {"step": 3, "buffer": pydl.tensor(rng.normal(size=4))}}, "groups": [{"b": (0.9, 1.0)}]},
         "rng": {"key": 2**63 + 5, "array": rng.integers(0, 9, 4)},
-        "best": math.inf, "worst": -math.inf, "nothing": math.nan, "third": 1 / 3, "name": "ü\"}{", "none": None, "yes": True,
-        "empty": [{}, [], ()], "$odd": {"$tensor": "x"}, "numpy number": 3,
+        "best": math.inf, "worst": -math.inf, "nothing": math.nan, "third": 1 / 3, "name": "ü\"}{", "none": None,
+        "yes": True, "empty": [{}, [], ()], "$odd": {"$tensor": "x"}, "numpy number": 3,
     }
 
 
@@ -83,7 +84,9 @@ class TestRoundTrip:
         pydl.save(value, tmp_path / "x")
         assert same(pydl.load(tmp_path / "x"), value)
 
-    @pytest.mark.parametrize(("bad", "named"), [({"f": print}, "builtin_function"), ({"a": [{1, 2}]}, r"a\.0 is a set"), ([1], "list")])
+    @pytest.mark.parametrize(
+        ("bad", "named"), [({"f": print}, "builtin_function"), ({"a": [{1, 2}]}, r"a\.0 is a set"), ([1], "list")]
+    )
     def test_what_cannot_be_saved(self, tmp_path, bad, named):
         with pytest.raises(ArgumentError, match=named):
             pydl.save(bad, tmp_path / "x")
@@ -98,9 +101,13 @@ class TestAtomic:
     def test_an_error_leaves_the_old_file(self, tmp_path):
         path = tmp_path / "f"
         path.write_text("old")
-        with pytest.raises(RuntimeError), atomic_write(path) as file:
-            file.write(b"half")
-            raise RuntimeError
+
+        def fail():
+            with atomic_write(path) as file:
+                file.write(b"half")
+                raise RuntimeError
+
+        pytest.raises(RuntimeError, fail)
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]
 
@@ -108,8 +115,8 @@ class TestAtomic:
         path = tmp_path / "f"
         path.write_text("old")
         code = (
-            "import os, sys, signal\nfrom pydl.train.storage import atomic_write\n"
-            "with atomic_write(sys.argv[1]) as f:\n    f.write(b'half'); f.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+            "import os, sys\nfrom pydl.train.storage import atomic_write\n"
+            "with atomic_write(sys.argv[1]) as f:\n    f.write(b'half'); f.flush(); os.kill(os.getpid(), 9)"
         )
         assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -9
         assert path.read_text() == "old"
@@ -122,8 +129,8 @@ class TestAtomic:
     @pytest.mark.skipif(os.name == "nt", reason="no folder descriptors")
     def test_file_and_folder_reach_the_disk_before_and_after_the_rename(self, tmp_path, monkeypatch):
         calls = []
-        fsync, replace = os.fsync, os.replace
-        monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"), fsync(fd)))
+        replace = os.replace
+        monkeypatch.setattr(os, "fsync", lambda fd: calls.append("folder" if S_ISDIR(os.fstat(fd).st_mode) else "file"))
         monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
         save_checkpoint(tmp_path / "c", {"a": 1})
         assert calls == ["file", "rename", "folder"]
@@ -157,17 +164,17 @@ class TestDamage:
         good = path.read_bytes()
         for n in range(len(good)):
             path.write_bytes(good[:n])
-            with pytest.raises(CheckpointError, match="truncated|not a safetensors"):
+            with pytest.raises(CheckpointError, match=r"truncated|not a safetensors"):
                 load_checkpoint(path)
 
     def test_foreign_files(self, tmp_path):
         path = tmp_path / "c"
-        for content in (b"hello, I am a text file, not a tensor\n", b"PK\x03\x04" + bytes(100), b"\x80\x04\x95" + bytes(300)):
+        for content in (b"hello, I am a text file, no tensor\n", b"PK\x03\x04" + bytes(100), b"\x80\x04\x95" + bytes(300)):
             path.write_bytes(content)
             with pytest.raises(CheckpointError, match="not a safetensors file"):
                 load_checkpoint(path)
         path.write_bytes((2).to_bytes(8, "little") + b"[]")
-        with pytest.raises(CheckpointError, match="not one that describes tensors"):
+        with pytest.raises(CheckpointError, match="does not describe tensors"):
             load_checkpoint(path)
 
     def test_a_weights_file_is_no_checkpoint(self, tmp_path):
@@ -234,6 +241,6 @@ class TestFolder:
 
     def test_nothing_to_fall_back_to(self, tmp_path):
         folder = Checkpoints(tmp_path)
-        flip(folder.save({"step": 1}, 1), 300)
+        flip(folder.save({"step": 1}, 1), -1)
         with pytest.raises(CheckpointError, match="no older good checkpoint"):
             folder.load(fallback=True)
