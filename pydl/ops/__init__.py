@@ -2,6 +2,7 @@
 
 from pydl.ops.activation import *
 from pydl.ops.conv import *
+from pydl.ops.einsum import *
 from pydl.ops.elementwise import *
 from pydl.ops.index import *
 from pydl.ops.loss import *
@@ -9,3 +10,4 @@ from pydl.ops.matmul import *
 from pydl.ops.reduce import *
 from pydl.ops.shape import *
 from pydl.ops.softmax import *
+from pydl.ops.sort import *
