@@ -57,17 +57,24 @@ PYDL_INLINE T join_lanes(Vec<T> a) {
   return a.v[0];
 }
 
-// One contiguous piece to one number, with four accumulators; the tail's missing lanes hold the neutral element.
+// One contiguous piece to one number. Four accumulators are emptied into a second level every kBurst steps, so that no
+// lane adds more than a few dozen numbers in a row; the tail's lanes are joined one by one.
+constexpr int64_t kBurst = 16;
+
 template <class T, class F>
 T reduce_piece(const T* x, int64_t n) {
   using V = Vec<T>;
-  V a[4] = {F::start(), F::start(), F::start(), F::start()};
+  V total = F::start();
   int64_t i = 0;
-  for (; i + 4 * V::lanes <= n; i += 4 * V::lanes)
-    for (int k = 0; k < 4; ++k) a[k] = F::step(a[k], V::load(x + i + k * V::lanes));
-  for (; i + V::lanes <= n; i += V::lanes) a[0] = F::step(a[0], V::load(x + i));
-  V all = F::join(F::join(a[0], a[1]), F::join(a[2], a[3]));
-  T result = join_lanes<T, F>(all);
+  while (i + V::lanes <= n) {
+    V a[4] = {F::start(), F::start(), F::start(), F::start()};
+    const int64_t rest = n - i, burst = kBurst * 4 * V::lanes, end = i + (rest < burst ? rest : burst);
+    for (; i + 4 * V::lanes <= end; i += 4 * V::lanes)
+      for (int k = 0; k < 4; ++k) a[k] = F::step(a[k], V::load(x + i + k * V::lanes));
+    for (; i + V::lanes <= end; i += V::lanes) a[0] = F::step(a[0], V::load(x + i));
+    total = F::join(total, F::join(F::join(a[0], a[1]), F::join(a[2], a[3])));
+  }
+  T result = join_lanes<T, F>(total);
   for (; i < n; ++i) result = F::join(V::splat(result), F::step(F::start(), V::splat(x[i]))).v[0];
   return result;
 }
@@ -103,32 +110,52 @@ void reduce_rows(const T* in, T* out, int64_t outer, int64_t n) {
   memory::release(partial, outer * pieces * static_cast<int64_t>(sizeof(T)));
 }
 
-// inner > 1: columns stay lanes; the rows of a piece are added one after the other.
+// Rows r0 to r1 of a panel of columns, added row by row: columns stay lanes, kPanel vectors side by side.
+constexpr int64_t kPanel = 8;
+
+template <class T, class F>
+void reduce_panel(const T* base, T* out, int64_t r0, int64_t r1, int64_t inner, int64_t columns) {
+  using V = Vec<T>;
+  int64_t m[kPanel];
+  int vectors = 0;
+  for (int64_t c = 0; c < columns; c += V::lanes) m[vectors++] = columns - c < V::lanes ? columns - c : V::lanes;
+  V total[kPanel];
+  for (int k = 0; k < kPanel; ++k) total[k] = F::start();
+  for (int64_t r = r0; r < r1;) {
+    const int64_t end = r + kBurst < r1 ? r + kBurst : r1;
+    V a[kPanel];
+    for (int k = 0; k < kPanel; ++k) a[k] = F::start();
+    if (columns == kPanel * V::lanes) {
+      for (; r < end; ++r)
+        for (int k = 0; k < kPanel; ++k) a[k] = F::step(a[k], V::load(base + r * inner + k * V::lanes));
+    } else {
+      for (; r < end; ++r)
+        for (int k = 0; k < vectors; ++k) a[k] = F::step(a[k], V::load_n(base + r * inner + k * V::lanes, m[k]));
+    }
+    for (int k = 0; k < kPanel; ++k) total[k] = F::join(total[k], a[k]);
+  }
+  for (int k = 0; k < vectors; ++k) total[k].store_n(out + k * V::lanes, m[k]);
+}
+
+// inner > 1: pieces of kRows rows by panels of columns, then the pieces pairwise.
 template <class T, class F>
 void reduce_columns(const T* in, T* out, int64_t outer, int64_t n, int64_t inner) {
   using V = Vec<T>;
-  constexpr int64_t kRows = 256;
-  const int64_t pieces = n == 0 ? 1 : (n + kRows - 1) / kRows;
+  constexpr int64_t kRows = 256, kColumns = kPanel * V::lanes;
+  const int64_t pieces = n == 0 ? 1 : (n + kRows - 1) / kRows, panels = (inner + kColumns - 1) / kColumns;
   const int64_t bytes = outer * pieces * inner * static_cast<int64_t>(sizeof(T));
   T* partial = pieces > 1 ? static_cast<T*>(memory::allocate(bytes)) : out;
   const int64_t rows = n < kRows ? n : kRows;
-  parallel_for(outer * pieces, kWork / (rows * inner + 1) + 1, [&](int64_t begin, int64_t end) {
+  const int64_t work = (rows + 1) * (inner < kColumns ? inner : kColumns);
+  parallel_for(outer * pieces * panels, kWork / work + 1, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t r0 = t % pieces * kRows, r1 = r0 + kRows < n ? r0 + kRows : n;
-      const T* base = in + t / pieces * n * inner;
-      for (int64_t c = 0; c < inner; c += V::lanes) {
-        const int64_t m = inner - c < V::lanes ? inner - c : V::lanes;
-        V a[2] = {F::start(), F::start()};
-        int64_t r = r0;
-        for (; r + 2 <= r1; r += 2)
-          for (int k = 0; k < 2; ++k) a[k] = F::step(a[k], V::load_n(base + (r + k) * inner + c, m));
-        if (r < r1) a[0] = F::step(a[0], V::load_n(base + r * inner + c, m));
-        F::join(a[0], a[1]).store_n(partial + t * inner + c, m);
-      }
+      const int64_t c = t % panels * kColumns, piece = t / panels;
+      const int64_t r0 = piece % pieces * kRows, r1 = r0 + kRows < n ? r0 + kRows : n;
+      reduce_panel<T, F>(in + piece / pieces * n * inner + c, partial + piece * inner + c, r0, r1, inner,
+                         inner - c < kColumns ? inner - c : kColumns);
     }
   });
   if (pieces == 1) return;
-  // Pairwise over the pieces; a chunk of columns at a time.
   parallel_for(outer * inner, 1024, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
       T* column = partial + k / inner * pieces * inner + k % inner;
@@ -141,19 +168,56 @@ void reduce_columns(const T* in, T* out, int64_t outer, int64_t n, int64_t inner
   memory::release(partial, bytes);
 }
 
+// Calls block(first element, columns) for blocks of neighbouring columns of [outer, n, inner].
+constexpr int64_t kBlock = 64;
+
+template <class F>
+void for_each_block(int64_t outer, int64_t n, int64_t inner, const F& block) {
+  const int64_t blocks = (inner + kBlock - 1) / kBlock, width = inner < kBlock ? inner : kBlock;
+  parallel_for(outer * blocks, kWork / ((n + 1) * width) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t c = t % blocks * kBlock;
+      block(t / blocks * n * inner + c, t / blocks * inner + c, inner - c < kBlock ? inner - c : kBlock);
+    }
+  });
+}
+
 // The first position of the extremum; a NaN counts as the extremum.
 template <class T, bool kMax>
+void arg_columns(const T* x, int64_t* out, int64_t n, int64_t inner, int64_t columns) {
+  T best[kBlock];
+  for (int64_t c = 0; c < columns; ++c) {
+    best[c] = x[c];
+    out[c] = 0;
+  }
+  for (int64_t i = 1; i < n; ++i)
+    for (int64_t c = 0; c < columns; ++c) {
+      const T v = x[i * inner + c], b = best[c];
+      const bool better = (b == b) & ((v != v) | (kMax ? v > b : v < b));
+      best[c] = better ? v : b;
+      out[c] = better ? i : out[c];
+    }
+}
+
+template <class T, bool kMax>
 void arg_extremum(const T* in, int64_t* out, int64_t outer, int64_t n, int64_t inner) {
-  parallel_for(outer * inner, kWork / (n + 1) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k) {
-      const T* x = in + k / inner * n * inner + k % inner;
-      int64_t best = 0;
-      for (int64_t i = 1; i < n; ++i) {
-        const T v = x[i * inner], b = x[best * inner];
-        if (b != b) break;
-        if (v != v || (kMax ? v > b : v < b)) best = i;
-      }
-      out[k] = best;
+  if (inner > 1) {
+    for_each_block(outer, n, inner, [&](int64_t from, int64_t to, int64_t columns) {
+      arg_columns<T, kMax>(in + from, out + to, n, inner, columns);
+    });
+    return;
+  }
+  // The value first, by vectors, then where it is.
+  parallel_for(outer, kWork / (n + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; ++o) {
+      const T* x = in + o * n;
+      const T best = kMax ? reduce_piece<T, Max<T>>(x, n) : reduce_piece<T, Min<T>>(x, n);
+      int64_t i = 0;
+      if (best == best)
+        while (x[i] != best) ++i;
+      else
+        while (x[i] == x[i]) ++i;
+      out[o] = i;
     }
   });
 }
@@ -193,22 +257,28 @@ void reduce_array_impl(const ReduceArgs& a) {
   a.in.dtype == DType::f32 ? reduce_typed<float>(a) : reduce_typed<double>(a);
 }
 
+// Running sums in double, so that a long float32 row does not drift.
 template <class T>
 void cumsum_typed(const CumsumArgs& a) {
   const int64_t n = a.in.shape[1], inner = a.in.shape[2];
   const T* in = a.in.as<T>();
   T* out = a.out.as<T>();
-  parallel_for(a.in.shape[0] * inner, kWork / (n + 1) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k) {
-      const int64_t start = k / inner * n * inner + k % inner;
-      T total = 0;
-      for (int64_t i = 0; i < n; ++i) out[start + i * inner] = total += in[start + i * inner];
-    }
+  for_each_block(a.in.shape[0], n, inner, [&](int64_t from, int64_t, int64_t columns) {
+    double total[kBlock] = {};
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t c = 0; c < columns; ++c) {
+        total[c] += in[from + i * inner + c];
+        out[from + i * inner + c] = static_cast<T>(total[c]);
+      }
   });
 }
 
 void cumsum_array_impl(const CumsumArgs& a) {
-  PYDL_CHECK(a.in.ndim == 3 && a.in.contiguous() && a.out.contiguous() && a.in.size() == a.out.size(), "expected canonical arrays");
+  PYDL_CHECK(a.in.ndim == 3 && a.out.ndim == 3 && a.in.contiguous() && a.out.contiguous(), "expected canonical arrays");
+  for (int i = 0; i < 3; ++i) PYDL_CHECK(a.in.shape[i] == a.out.shape[i], "output of the wrong shape");
+  PYDL_CHECK(a.in.dtype == a.out.dtype, "output of another dtype");
+  PYDL_CHECK(a.in.dtype == DType::f32 || a.in.dtype == DType::f64, "expected float32 or float64");
+  if (a.in.size() == 0) return;
   a.in.dtype == DType::f32 ? cumsum_typed<float>(a) : cumsum_typed<double>(a);
 }
 

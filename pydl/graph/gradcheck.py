@@ -53,7 +53,7 @@ def gradcheck(
     outs = [o for o in (out if isinstance(out, tuple) else (out,)) if o.requires_grad]
     rng = np.random.default_rng(0)
     for k, o in enumerate(outs):
-        weights = rng.uniform(0.5, 1.5, o.data.shape) * rng.choice([-1.0, 1.0], o.data.shape)
+        weights = np.asarray(rng.uniform(0.5, 1.5, o.data.shape) * rng.choice([-1.0, 1.0], o.data.shape))
         analytic = grad(o, checked, engine.wrap(weights), retain_graph=True, allow_unused=True)
 
         def run(k: int = k) -> Any:

@@ -63,6 +63,11 @@ def _kept_shape(shape: Shape, axes: tuple[int, ...]) -> Shape:
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
+def _count(shape: Shape, axes: tuple[int, ...]) -> int:
+    """How many elements make one of the result; a scalar counts as one element along axis 0."""
+    return int(np.prod([shape[a] for a in axes if shape], dtype=np.int64))
+
+
 def _reduced_shape(shape: Shape, axes: tuple[int, ...], keepdim: bool) -> Shape:
     return _kept_shape(shape, axes) if keepdim else tuple(n for i, n in enumerate(shape) if i not in axes)
 
@@ -96,38 +101,76 @@ def _floating(op: str, input: TensorCore) -> None:
         raise DTypeError(f"[{op}] expected a float32 or float64 tensor, got {input.data.dtype}; convert with .float()")
 
 
+def _converted(input: Any, dtype: Any) -> Any:
+    return input if dtype is None else _e.cast(input, dtype)
+
+
 def sum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Sum over axes (all by default); integers and booleans give int64. Order of summation is fixed, pairwise over pieces."""
-    if dtype is not None:
-        input = _e.cast(input, dtype)
+    input = _converted(input, dtype)
     axes = normalize_axes("sum", dim, input.data.ndim)
     if input.data.dtype not in FLOATS:
         return wrap(np.asarray(input.data.sum(axis=axes, keepdims=keepdim, dtype=np.int64)))
     return apply(Sum, input, axes, keepdim)
 
 
-def mean(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+class Mean(Op):
+    name, backward_on_tensors = "mean", True
+    shape = Sum.shape
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> np.ndarray:
+        ctx.args = x.shape, axes
+        y = _reduce("sum", x, axes, keepdim)
+        count = _count(x.shape, axes)
+        if count:
+            y /= count
+        else:
+            y.fill(np.nan)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        shape, axes = ctx.args
+        return _expand_back(_e.div(g, float(_count(shape, axes) or 1)), shape, axes)
+
+
+def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Arithmetic mean over axes (all by default); of no elements, NaN."""
+    input = _converted(input, dtype)
     _floating("mean", input)
-    axes = normalize_axes("mean", dim, input.data.ndim)
-    count = int(np.prod([input.data.shape[a] for a in axes], dtype=np.int64))
-    return _e.mul(sum(input, axes, keepdim), 1.0 / count if count else float("nan"))
+    return apply(Mean, input, normalize_axes("mean", dim, input.data.ndim), keepdim)
 
 
-def var(input: Any, dim: Dim = None, keepdim: bool = False, *, correction: int = 1, unbiased: bool | None = None) -> Any:
-    """Variance: sum((x - mean)^2) / (n - correction), in two passes. correction=1 (Bessel) by default, as in PyTorch."""
-    _floating("var", input)
+def _root(total: Any, p: float) -> Any:
+    """total^(1/p) whose gradient at 0 is taken as 0: the zeros are kept out of the recorded computation."""
+    zero = _e.eq(total, 0.0)
+    if zero.data.any():
+        return _e.where(zero, _e.mul(total, 0.0), _e.pow(_e.where(zero, _e.ones_like(total), total), 1.0 / p))
+    return _e.pow(total, 1.0 / p)
+
+
+def _var(op: str, input: Any, dim: Dim, keepdim: bool, correction: float, unbiased: bool | None) -> Any:
+    _floating(op, input)
     if unbiased is not None:
         correction = int(unbiased)
-    axes = normalize_axes("var", dim, input.data.ndim)
-    count = int(np.prod([input.data.shape[a] for a in axes], dtype=np.int64)) - correction
+    axes = normalize_axes(op, dim, input.data.ndim)
     squares = sum(_e.square(_e.sub(input, mean(input, axes, keepdim=True))), axes, keepdim)
-    return _e.mul(squares, 1.0 / count if count > 0 else float("nan"))
+    count = _count(input.data.shape, axes) - correction
+    return _e.mul(squares, 1.0 / count if count > 0 else float("inf"))
 
 
-def std(input: Any, dim: Dim = None, keepdim: bool = False, *, correction: int = 1, unbiased: bool | None = None) -> Any:
-    """Standard deviation: the square root of `var`."""
-    return _e.sqrt(var(input, dim, keepdim, correction=correction, unbiased=unbiased))
+def var(input: Any, dim: Dim = None, keepdim: bool = False, *, correction: float = 1, unbiased: bool | None = None) -> Any:
+    """Variance: sum((x - mean)^2) / (n - correction), in two passes. correction=1 (Bessel) by default, as in PyTorch.
+
+    With n <= correction the divisor counts as 0: NaN for equal elements (a single one), infinity otherwise.
+    """
+    return _var("var", input, dim, keepdim, correction, unbiased)
+
+
+def std(input: Any, dim: Dim = None, keepdim: bool = False, *, correction: float = 1, unbiased: bool | None = None) -> Any:
+    """Standard deviation: the square root of `var`; the gradient where it is 0 is taken as 0."""
+    return _root(_var("std", input, dim, keepdim, correction, unbiased), 2.0)
 
 
 class Extremum(Op):
@@ -138,14 +181,14 @@ class Extremum(Op):
     @staticmethod
     def shape(kind: str, x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> Shape:
         for a in axes:
-            if x.shape[a] == 0:
+            if x.shape and x.shape[a] == 0:
                 raise ArgumentError(f"[{kind}] axis {a} of shape {x.shape} is empty: it has no largest or smallest element")
         return _reduced_shape(x.shape, axes, keepdim)
 
     @staticmethod
     def forward(ctx: Any, kind: str, x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> np.ndarray:
         Extremum.shape(kind, x, axes, keepdim)
-        y = _reduce(kind, x, axes, keepdim)
+        y = _reduce(kind[-3:], x, axes, keepdim)  # max, amax: one kernel
         ctx.save(x, y)
         ctx.axes = axes
         return y
@@ -162,18 +205,18 @@ def _extremum(kind: str, input: Any, dim: Dim, keepdim: bool) -> Any:
     axes = normalize_axes(kind, dim, input.data.ndim)
     if input.data.dtype not in FLOATS:
         Extremum.shape(kind, input.data, axes, keepdim)
-        return wrap(np.asarray(getattr(input.data, kind)(axis=axes, keepdims=keepdim)))
+        return wrap(np.asarray(getattr(input.data, kind[-3:])(axis=axes, keepdims=keepdim)))
     return apply(Extremum, kind, input, axes, keepdim)
 
 
 def amax(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
     """Largest element over axes; NaN if there is one; ties share the gradient."""
-    return _extremum("max", input, dim, keepdim)
+    return _extremum("amax", input, dim, keepdim)
 
 
 def amin(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
     """Smallest element over axes; NaN if there is one; ties share the gradient."""
-    return _extremum("min", input, dim, keepdim)
+    return _extremum("amin", input, dim, keepdim)
 
 
 def _arg(kind: str, input: Any, dim: int | None, keepdim: bool) -> Any:
@@ -224,16 +267,33 @@ def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     return _with_indices("min", input, dim, keepdim)
 
 
+class LogSumExp(Op):
+    name, backward_on_tensors = "logsumexp", True
+    shape = Sum.shape
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> np.ndarray:
+        top = _reduce("max", x, axes, True) if x.size else np.zeros(_kept_shape(x.shape, axes), x.dtype)
+        top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
+        total = _reduce("sum", _e.run_map("exp", _e.run_map("sub", x, top)), axes, True)
+        y = _e.run_map("add", _e.run_map("log", total), top).reshape(_reduced_shape(x.shape, axes, keepdim))
+        ctx.save(x, y)
+        ctx.axes = axes
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        """The softmax; 0 for a group of only -inf, whose sum no finite change would move."""
+        x, y = ctx.saved
+        y = _e.masked_fill(y, wrap(np.isneginf(y.data)), 0.0)
+        shares = _e.exp(_e.sub(x, _expand_back(y, x.data.shape, ctx.axes)))
+        return _e.mul(_expand_back(g, x.data.shape, ctx.axes), shares)
+
+
 def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
     """log(sum(exp(x))) with the maximum taken out first, so that nothing overflows; -inf where all are -inf."""
-    from pydl.ops.shape import reshape
-
     _floating("logsumexp", input)
-    axes = normalize_axes("logsumexp", dim, input.data.ndim)
-    top = _reduce("max", input.data, axes, True) if input.data.size else np.zeros(_kept_shape(input.data.shape, axes))
-    shift = wrap(np.where(np.isfinite(top), top, 0).astype(input.data.dtype))
-    total = _e.add(_e.log(sum(_e.exp(_e.sub(input, shift)), axes, True)), shift)
-    return total if keepdim else reshape(total, _reduced_shape(input.data.shape, axes, False))
+    return apply(LogSumExp, input, normalize_axes("logsumexp", dim, input.data.ndim), keepdim)
 
 
 def norm(input: Any, p: float | str = 2.0, dim: Dim = None, keepdim: bool = False) -> Any:
@@ -255,11 +315,7 @@ def norm(input: Any, p: float | str = 2.0, dim: Dim = None, keepdim: bool = Fals
     if p == 1:
         return sum(_e.abs(input), axes, keepdim)
     powers = _e.square(input) if p == 2 else _e.pow(_e.abs(input), p)
-    total = sum(powers, axes, keepdim)
-    zero = _e.eq(total, 0.0)
-    if zero.data.any():  # sqrt has no slope at 0: keep those entries out of the recorded computation
-        return _e.where(zero, _e.mul(total, 0.0), _e.pow(_e.where(zero, _e.ones_like(total), total), 1.0 / p))
-    return _e.pow(total, 1.0 / p)
+    return _root(sum(powers, axes, keepdim), p)
 
 
 class Prod(Op):
@@ -285,8 +341,9 @@ class Prod(Op):
         return others * g.reshape(_kept_shape(x.shape, ctx.axes))
 
 
-def prod(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
-    """Product over axes (all by default); of no elements, 1."""
+def prod(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """Product over axes (all by default); of no elements, 1. Integers and booleans give int64."""
+    input = _converted(input, dtype)
     axes = normalize_axes("prod", dim, input.data.ndim)
     if input.data.dtype not in FLOATS:
         return wrap(np.asarray(input.data.prod(axis=axes, keepdims=keepdim, dtype=np.int64)))
@@ -313,11 +370,12 @@ class Cumsum(Op):
         return flip(cumsum(flip(g, ctx.dim), ctx.dim), ctx.dim)
 
 
-def cumsum(input: Any, dim: int) -> Any:
-    """Running sum along an axis: y_i = x_0 + ... + x_i."""
+def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Any:
+    """Running sum along an axis: y_i = x_0 + ... + x_i; integers and booleans give int64."""
+    input = _converted(input, dtype)
     dim = normalize_axis("cumsum", dim, input.data.ndim)
     if input.data.dtype not in FLOATS:
-        return wrap(np.cumsum(input.data, axis=dim, dtype=np.int64))
+        return wrap(np.cumsum(input.data, axis=dim, dtype=np.int64).reshape(input.data.shape))
     return apply(Cumsum, input, dim) if input.data.ndim else input
 
 
