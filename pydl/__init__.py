@@ -23,7 +23,7 @@ from pydl.tensor import Tensor, arange, as_tensor, eye, from_dlpack, from_numpy,
 __version__: str = _core.__version__
 
 float32, float64 = _np.dtype(_np.float32), _np.dtype(_np.float64)
-int64, int32, uint8, bool_ = (_np.dtype(t) for t in (_np.int64, _np.int32, _np.uint8, _np.bool_))
+int64, int32, uint8, bool = (_np.dtype(t) for t in (_np.int64, _np.int32, _np.uint8, _np.bool_))
 
 # Imported when first used: `import pydl` stays fast.
 _LAZY_MODULES = frozenset({

@@ -256,8 +256,14 @@ cdef str op_name(op):
     return getattr(op, "name", None) or op.__name__.lower()
 
 
+cdef object ndarray = np.ndarray
+cdef object numpy_scalar = np.generic
+
+
 cdef inline TensorCore new_tensor(array):
     cdef TensorCore t = tensor_class.__new__(tensor_class)
+    if type(array) is not ndarray and isinstance(array, numpy_scalar):  # NumPy's arithmetic on 0-d arrays gives scalars
+        array = np.asarray(array)
     t.data = array
     return t
 

@@ -139,7 +139,7 @@ def normalize_axis(op: str, axis: int, ndim: int, name: str = "dim") -> int:
 
 
 def normalize_axes(op: str, axes: Any, ndim: int, name: str = "dim") -> tuple[int, ...]:
-    """Sorted non-negative axes; None means all."""
+    """Sorted non-negative axes; None means all. Axis 0 or -1 of a scalar is allowed, as in PyTorch, and names nothing."""
     if axes is None:
         return tuple(range(ndim))
     if isinstance(axes, int | np.integer):
@@ -147,7 +147,7 @@ def normalize_axes(op: str, axes: Any, ndim: int, name: str = "dim") -> tuple[in
     result = sorted(normalize_axis(op, a, ndim, name) for a in axes)
     if len(set(result)) != len(result):
         raise ArgumentError(f"[{op}] {name}={tuple(axes)} names an axis twice")
-    return tuple(result)
+    return tuple(result) if ndim else ()
 
 
 def sum_to_shape(grad: Any, shape: Shape) -> Any:

@@ -186,7 +186,7 @@ def tensordot(a: Any, b: Any, dims: int | Sequence[Sequence[int]] = 2) -> Any:
             raise ArgumentError(f"[tensordot] dims={dims} for tensors of {m} and {n} axes")
         left, right = list(range(m - dims, m)), list(range(dims))
     else:
-        left, right = ([d] if isinstance(d, int) else list(d) for d in dims)
+        left, right = [*dims[0]], [*dims[1]]
         if len(left) != len(right):
             raise ArgumentError(f"[tensordot] dims name {len(left)} axes of a and {len(right)} of b")
         left, right = [d % m for d in left], [d % n for d in right]

@@ -64,8 +64,8 @@ def _kept_shape(shape: Shape, axes: tuple[int, ...]) -> Shape:
 
 
 def _count(shape: Shape, axes: tuple[int, ...]) -> int:
-    """How many elements make one of the result; a scalar counts as one element along axis 0."""
-    return int(np.prod([shape[a] for a in axes if shape], dtype=np.int64))
+    """How many elements make one of the result."""
+    return int(np.prod([shape[a] for a in axes], dtype=np.int64))
 
 
 def _reduced_shape(shape: Shape, axes: tuple[int, ...], keepdim: bool) -> Shape:
@@ -181,7 +181,7 @@ class Extremum(Op):
     @staticmethod
     def shape(kind: str, x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> Shape:
         for a in axes:
-            if x.shape and x.shape[a] == 0:
+            if x.shape[a] == 0:
                 raise ArgumentError(f"[{kind}] axis {a} of shape {x.shape} is empty: it has no largest or smallest element")
         return _reduced_shape(x.shape, axes, keepdim)
 

@@ -49,7 +49,7 @@ smooth = {"double_backward": True}
 RECORDS = [
     reduction("sum", axis(np.sum), **smooth),
     reduction("sum", axis(np.sum), label="sum_middle", kwargs={"dim": 1}, zero_size=(draw(4, 0, 3),), **smooth),
-    reduction("sum", axis(np.sum), label="sum_pair", kwargs={"dim": (0, -1), "keepdim": True}, zero_size=(draw(0, 2, 0),), **smooth),
+    reduction("sum", axis(np.sum), label="pair", kwargs={"dim": (0, -1), "keepdim": True}, zero_size=(draw(0, 2, 0),), **smooth),
     reduction("mean", axis(np.mean), **smooth),
     reduction("mean", axis(np.mean), label="mean_first", kwargs={"dim": 0}, **smooth),
     reduction("var", axis(np.var, ddof=1), **smooth),
@@ -135,7 +135,7 @@ def test_long_sums_are_accurate(isa):
         exact = x.astype(np.float64).sum(0)
         assert np.abs(pydl.sum(pydl.from_numpy(x), 0).numpy() / exact - 1).max() < 2e-7
         assert np.abs(pydl.sum(pydl.from_numpy(x)).item() / exact.sum() - 1) < 2e-7
-        assert pydl.mean(pydl.full((1 << 20,), 0.1)).item() == pytest.approx(np.float32(0.1), rel=1e-7)
+        assert pydl.mean(pydl.full((1 << 20,), 0.1)).item() == pytest.approx(np.float32(0.1), rel=2e-7)
 
 
 @pytest.mark.parametrize("n", [3, 10, 49, 1000, 12345])
