@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from pydl import random as pydl_random
 
 __all__ = ["LoaderPosition", "load_metric_state", "load_rng_state", "metric_state", "rng_state"]
@@ -20,7 +22,9 @@ __all__ = ["LoaderPosition", "load_metric_state", "load_rng_state", "metric_stat
 
 def rng_state() -> dict[str, Any]:
     """The states of pydl's generator, of Python's, and of NumPy's global one if it has been imported."""
-    state: dict[str, Any] = {"pydl": pydl_random.get_rng_state(), "python": random.getstate()}
+    version, key, gauss = random.getstate()
+    state: dict[str, Any] = {"pydl": pydl_random.get_rng_state()}
+    state["python"] = version, np.array(key, np.uint32), gauss
     if "numpy.random" in sys.modules:
         state["numpy"] = sys.modules["numpy.random"].get_state()
     return state
@@ -29,10 +33,9 @@ def rng_state() -> dict[str, Any]:
 def load_rng_state(state: Mapping[str, Any]) -> None:
     """Put the generators back into these states."""
     pydl_random.set_rng_state(state["pydl"])
-    random.setstate(state["python"])
+    version, key, gauss = state["python"]
+    random.setstate((version, tuple(key.tolist()), gauss))
     if "numpy" in state:
-        import numpy as np
-
         np.random.set_state(state["numpy"])  # noqa: NPY002 (the user's transforms may use it)
 
 
@@ -59,13 +62,13 @@ def load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
 class LoaderPosition:
     """Starts a loader at an epoch, or in the middle of one.
 
-    A loader with ``state_dict``/``load_state_dict`` keeps its own position. Any other iterable of batches is started
-    anew and the batches that were done are skipped: it must give the same ones again.
+    A loader with ``set_epoch``, ``state_dict`` and ``load_state_dict`` keeps its own position. Any other iterable of
+    batches is started anew and the batches that were done are skipped: it must give the same ones again.
     """
 
     def __init__(self, loader: Iterable[Any]) -> None:
         self.loader = loader
-        self.keeps_position = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+        self.keeps_position = all(hasattr(loader, m) for m in ("set_epoch", "state_dict", "load_state_dict"))
 
     @property
     def length(self) -> int | None:

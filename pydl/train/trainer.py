@@ -159,15 +159,18 @@ class Trainer:
 
     def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
         """The mean loss and the metrics over a loader, in evaluation mode."""
+        return self._evaluate(loader, lambda: False)
+
+    def _evaluate(self, batches: Iterable[Any], interrupted: Callable[[], bool]) -> dict[str, Any]:
         total, samples = 0.0, 0
         self._reset_metrics()
         with self._evaluation():
-            for batch in loader:
+            for batch in batches:
                 loss, output, target = self.forward(batch)
                 n = _samples(target)
                 total, samples = total + float(loss.item()) * n, samples + n
                 self._update_metrics(output, target)
-                if self.interrupted:
+                if interrupted():
                     break
         if not samples:
             raise ArgumentError("evaluate: the loader gave no samples")
@@ -218,7 +221,7 @@ class Trainer:
     def _finish(self) -> None:
         if self.interrupted:
             self._progress.note(
-                f"stopped after step {self.step} in epoch {self.epoch + 1}; everything is in {self.checkpoints.latest()}; "
+                f"stopped after step {self.step} in epoch {self.epoch + 1}, saved as {self.checkpoints.latest()}; "
                 "fit(..., resume='auto') goes on from there (examples: --resume)"
             )
             return
@@ -238,10 +241,10 @@ class Trainer:
             callback.on_epoch_start(self)
         if not self._in_validation:
             self._train_epoch(position)
-        if self.interrupted:
-            return
-        row = self._close_epoch(position, valid_loader)
-        if row is not None:
+        row = None if self.interrupted else self._close_epoch(position, valid_loader)
+        if row is None:  # interrupted
+            self._save(position)
+        else:
             self._progress.end(row, time.perf_counter() - started)
 
     def _train_epoch(self, position: LoaderPosition) -> None:
@@ -260,10 +263,10 @@ class Trainer:
             self._progress.advance(len(group), loss)
             for callback in self.callbacks:
                 callback.on_step_end(self, loss)
-            if self.interrupted or (self.checkpoint_every and self.step % self.checkpoint_every == 0):
-                self._save(position)
             if self.interrupted:
                 return
+            if self.checkpoint_every and self.step % self.checkpoint_every == 0:
+                self._save(position)
         if not self._samples:
             raise ArgumentError("fit: the train_loader gave no batches")
         self._in_validation = True
@@ -302,12 +305,12 @@ class Trainer:
         row["train_loss"] = self._loss_sum / self._samples
         row |= {f"train_{k}": v for k, v in self._compute_metrics().items()}
         if valid_loader is not None:
-            row |= {f"valid_{k}": v for k, v in self.evaluate(valid_loader).items()}
+            batches = LoaderPosition(valid_loader).start(self.epoch, 0, None)
+            row |= {f"valid_{k}": v for k, v in self._evaluate(batches, lambda: self.interrupted).items()}
             if self.interrupted:  # go back to before validation: it will be done again
                 load_rng_state(before[0])
                 for name, metric in self.metrics.items():
                     load_metric_state(metric, before[1][name])
-                self._save(position)
                 return None
             if not math.isfinite(row["valid_loss"]):
                 raise self._not_finite(f"the validation loss is {row['valid_loss']}")
@@ -318,7 +321,7 @@ class Trainer:
             save(self.model.state_dict(), self.out / "best.safetensors")
         self._stop = self._stop or (self.early_stopping is not None and self.early_stopping.stopped)
         self.history.append(row)
-        self.epoch, self.batch, self._in_validation = self.epoch + 1, 0, False
+        self.epoch, self.batch, self._in_validation, self._loader_state = self.epoch + 1, 0, False, None
         self._save(position)
         self.history.save(self.out / "history.csv")
         return row
@@ -369,7 +372,7 @@ class Trainer:
             if parameter.data.size and not math.isfinite(float(abs(parameter.data).max())):
                 raise self._not_finite(f"parameter {name} is not finite after the last update")
         for path in self.checkpoints.paths():  # of an older run, or those that were found damaged
-            if self._loaded_step is not None and _step_of(path) > self._loaded_step:
+            if _step_of(path) > self._loaded_step:
                 path.unlink(missing_ok=True)
         self._loaded_step = self.step
         self.checkpoints.save(self._state(position), self.step)
