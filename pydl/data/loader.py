@@ -28,7 +28,19 @@ class DataLoader:
         if batch_size < 1:
             raise ArgumentError(f"DataLoader: batch_size must be positive, got {batch_size}")
         self.dataset, self.batch_size, self.shuffle, self.drop_last, self.seed = dataset, batch_size, shuffle, drop_last, seed
-        self.epoch = 0
+        self.epoch, self.batch = 0, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start this epoch, from its first batch."""
+        self.epoch, self.batch = epoch, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches have been given out."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state_dict` was taken: the next iteration gives the batches that were left."""
+        self.epoch, self.batch = state["epoch"], state["batch"]
 
     def __len__(self) -> int:
         n = len(self.dataset)
@@ -45,11 +57,12 @@ class DataLoader:
         from pydl.tensor import from_numpy
 
         order = self.order()
-        self.epoch += 1
-        for i in range(len(self)):
+        for i in range(self.batch, len(self)):
             index = order[i * self.batch_size : (i + 1) * self.batch_size]
             if isinstance(self.dataset, TensorDataset):
                 arrays = self.dataset[index]
             else:
                 arrays = tuple(np.stack(column) for column in zip(*(self.dataset[int(k)] for k in index), strict=True))
+            self.batch = i + 1
             yield tuple(from_numpy(np.ascontiguousarray(a)) for a in arrays)
+        self.set_epoch(self.epoch + 1)

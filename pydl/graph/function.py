@@ -143,16 +143,16 @@ class _CheckpointOp(Op):
 
 class _CheckpointCall:
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], closure: tuple[Any, ...]) -> None:
-        from pydl import random
+        from pydl.random import get_rng_state
 
         self.function, self.arguments, self.closure = function, arguments, closure
-        self.save_rng = random.get_rng_state
+        self.save_rng = get_rng_state
         self.rng_state: Any = None
 
     def replay_rng(self) -> Any:
-        from pydl import random
+        from pydl.random import fork_rng
 
-        return random.fork_rng(self.rng_state)
+        return fork_rng(self.rng_state)
 
 
 def checkpoint(function: Callable[..., Any], *args: Any, parameters: Any = ()) -> Any:

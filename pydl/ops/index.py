@@ -127,7 +127,7 @@ def _check_along(op: str, x: np.ndarray, index: np.ndarray, dim: int) -> np.ndar
             f"[{op}] index of shape {index.shape} for an input of shape {x.shape}: the same number of axes is expected, and "
             f"no axis but dim={dim} may be longer"
         )
-    return _check_index(op, index, x.shape[dim], dim)
+    return _check_index(op, index, x.shape[dim] if x.ndim else 1, dim)
 
 
 class Gather(Op):

@@ -15,29 +15,6 @@ from pydl.data import DataLoader, TensorDataset
 from pydl.train import Callback, EarlyStopping, Trainer
 
 
-if not hasattr(DataLoader, "set_epoch"):  # TEMPORARY
-
-    class DataLoader(DataLoader):
-        batch = 0
-
-        def set_epoch(self, epoch):
-            self.epoch, self.batch = epoch, 0
-
-        def state_dict(self):
-            return {"epoch": self.current, "batch": self.batch}
-
-        def load_state_dict(self, state):
-            self.epoch, self.batch = state["epoch"], state["batch"]
-
-        def __iter__(self):
-            self.current = self.epoch
-            done = self.batch
-            for i, b in enumerate(super().__iter__()):
-                if i >= done:
-                    self.batch = i + 1
-                    yield b
-
-
 class Noise(nn.Module):
     """Draws random numbers while training, as dropout does."""
 
