@@ -115,6 +115,31 @@ void step(const OptimArgs& a) {
   });
 }
 
+// Whether the elements fill their memory in some order of the axes, so that they can be walked as one run.
+bool dense(const Array& a) {
+  int64_t expected = 1;
+  bool used[kMaxDims] = {};
+  if (a.size() == 0) return true;
+  for (int done = 0; done < a.ndim; ++done) {
+    int next = -1;
+    for (int i = 0; i < a.ndim; ++i) {
+      if (!used[i] && (a.shape[i] == 1 || a.strides[i] == expected)) next = i;
+    }
+    if (next < 0) return false;
+    used[next] = true;
+    expected *= a.shape[next];
+  }
+  return true;
+}
+
+bool same_layout(const Array& a, const Array& b) {
+  if (a.ndim != b.ndim) return false;
+  for (int i = 0; i < a.ndim; ++i) {
+    if (a.shape[i] != b.shape[i] || (a.shape[i] > 1 && a.strides[i] != b.strides[i])) return false;
+  }
+  return true;
+}
+
 void optim_step_impl(const OptimArgs& a) {
   if (a.parameters.empty()) return;
   const DType dtype = a.parameters[0].dtype;
@@ -122,7 +147,8 @@ void optim_step_impl(const OptimArgs& a) {
   for (const auto* group : {&a.parameters, &a.gradients, &a.state1, &a.state2, &a.state3}) {
     PYDL_CHECK(group->empty() || group->size() == a.parameters.size(), "one array for each parameter is needed");
     for (size_t k = 0; k < group->size(); ++k) {
-      PYDL_CHECK((*group)[k].dtype == dtype && (*group)[k].size() == a.parameters[k].size(), "an array does not fit its parameter");
+      PYDL_CHECK((*group)[k].dtype == dtype && same_layout((*group)[k], a.parameters[k]), "an array does not fit its parameter");
+      PYDL_CHECK(dense((*group)[k]), "an array has gaps in its memory");
     }
   }
   const bool needs1 = a.kind != Optimizer::sgd || a.momentum != 0;

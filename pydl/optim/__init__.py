@@ -1,5 +1,6 @@
-"""Optimizers with PyTorch's names, defaults and numerics."""
+"""Optimizers and learning-rate schedules with PyTorch's names, defaults and numerics."""
 
+from pydl.optim import lr_scheduler
 from pydl.optim.optimizer import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]

@@ -9,10 +9,11 @@ import numpy as np
 
 from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
-from pydl.graph.engine import wrap
+from pydl.graph.engine import TensorCore, wrap
 from pydl.graph.modes import enable_grad
-from pydl.ops._common import copy, empty_like
+from pydl.ops._common import copy, empty_like, is_dense
 
+Names = tuple[str | None, str | None, str | None]
 _KINDS = {"sgd": 0, "adam": 1, "rmsprop": 2, "adagrad": 3}
 
 
@@ -29,7 +30,9 @@ class Optimizer:
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
-        self.state: dict[int, dict[str, Any]] = {}
+        self.state: dict[Any, dict[str, Any]] = {}  # by parameter
+        if isinstance(params, TensorCore):
+            raise ArgumentError(f"{type(self).__name__}: params is one tensor; expected a list of tensors, or of dicts")
         groups = list(params)
         if not groups:
             raise ArgumentError(f"{type(self).__name__}: got no parameters")
@@ -40,29 +43,37 @@ class Optimizer:
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add parameters with options of their own; missing options take the optimizer's defaults."""
+        name = type(self).__name__
+        if "params" not in group:
+            raise ArgumentError(f"{name}: a group of parameters is a dict with the key 'params', got {sorted(group)}")
         params = group["params"]
-        group["params"] = list(params) if not hasattr(params, "data") else [params]
+        group["params"] = [params] if isinstance(params, TensorCore) else list(params)
         unknown = set(group) - set(self.defaults) - {"params", "initial_lr"}
         if unknown:
-            raise ArgumentError(f"{type(self).__name__}: unknown options {sorted(unknown)}; expected {sorted(self.defaults)}")
+            raise ArgumentError(f"{name}: unknown options {sorted(unknown)}; expected {sorted(self.defaults)}")
         present = {id(p) for g in self.param_groups for p in g["params"]}
         for p in group["params"]:
+            if not isinstance(p, TensorCore):
+                raise ArgumentError(f"{name}: expected tensors, got {type(p).__name__}; pass model.parameters()")
             if id(p) in present:
-                raise ArgumentError(f"{type(self).__name__}: a parameter of shape {p.shape} is in two groups")
+                raise ArgumentError(f"{name}: a parameter of shape {p.data.shape} is listed twice")
             if not p.is_leaf:
-                raise ArgumentError(f"{type(self).__name__}: a tensor of shape {p.shape} is computed, not a leaf")
-        for name, value in self.defaults.items():
-            group.setdefault(name, value)
+                raise ArgumentError(f"{name}: a tensor of shape {p.data.shape} is computed, not a leaf")
+            present.add(id(p))
+        for key, value in self.defaults.items():
+            group.setdefault(key, value)
         self._check(group)
         self.param_groups.append(group)
 
     def _check(self, group: dict[str, Any]) -> None:
-        for name in ("lr", "weight_decay", "eps", "momentum"):
-            if group.get(name, 0) < 0:
+        for name in ("lr", "weight_decay", "eps", "momentum", "alpha", "lr_decay", "initial_accumulator_value"):
+            if not group.get(name, 0) >= 0:
                 raise ArgumentError(f"{type(self).__name__}: {name} must not be negative, got {group[name]}")
         for i, beta in enumerate(group.get("betas", ())):
             if not 0 <= beta < 1:
                 raise ArgumentError(f"{type(self).__name__}: betas[{i}] must be in [0, 1), got {beta}")
+        if group.get("nesterov") and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ArgumentError(f"{type(self).__name__}: nesterov needs a momentum and no dampening")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients (or fill them with zeros)."""
@@ -74,12 +85,12 @@ class Optimizer:
                     p.grad.zero_()
 
     # ------------------------------------------------------------------ the step
-    def state_names(self, group: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+    def state_names(self, group: dict[str, Any]) -> Names:
         """Names of the (up to three) arrays that this rule keeps for each parameter."""
         raise NotImplementedError
 
-    def options(self, group: dict[str, Any], step: int) -> dict[str, Any]:
-        """The numbers that the native step takes."""
+    def options(self, group: dict[str, Any], step: int, fresh: bool) -> dict[str, Any]:
+        """The numbers that the native step takes; `fresh` parameters have no state yet."""
         raise NotImplementedError
 
     def initial(self, name: str, group: dict[str, Any]) -> float:
@@ -87,44 +98,48 @@ class Optimizer:
         return 0.0
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; `closure`, if given, computes the loss first."""
+        """Update every parameter that has a gradient; `closure`, if given, computes the loss first, which is returned."""
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            names = self.state_names(group)
             # One native call for each (dtype, step count): a parameter without a gradient until now starts later.
-            batches: dict[tuple[Any, int], list[Any]] = {}
+            batches: dict[tuple[Any, int, bool], list[Any]] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    state = self.state.setdefault(id(p), {"step": 0})
+                    state = self.state.setdefault(p, {"step": 0})
                     state["step"] += 1
-                    batches.setdefault((p.dtype, state["step"]), []).append(p)
-            for (_, count), members in batches.items():
-                self._native(group, count, members)
+                    fresh = any(n is not None and n not in state for n in names)
+                    batches.setdefault((p.dtype, state["step"], fresh), []).append(p)
+            for (_, count, fresh), members in batches.items():
+                self._native(group, names, self.options(group, count, fresh), members)
         return loss
 
-    def _native(self, group: dict[str, Any], count: int, members: list[Any]) -> None:
-        names = self.state_names(group)
+    def _native(self, group: dict[str, Any], names: Names, options: dict[str, Any], members: list[Any]) -> None:
         arrays: list[list[np.ndarray]] = [[], [], []]
-        gradients = []
+        targets, gradients = [], []
         for p in members:
             if p.grad.shape != p.shape:
                 raise ShapeError(f"{type(self).__name__}: gradient {p.grad.shape} for a parameter {p.shape}")
-            gradients.append(_like(p.grad.data, p.data))
-            state = self.state[id(p)]
+            target = p.data if is_dense(p.data) else copy(p.data)
+            targets.append(target)
+            gradients.append(_like(p.grad.data, target))
+            state = self.state[p]
             for i, name in enumerate(names):
                 if name is None:
                     continue
                 if name not in state:
-                    start = empty_like(p.data)
+                    start = empty_like(target)
                     start.fill(self.initial(name, group))
                     state[name] = wrap(start)
-                state[name].data = _like(state[name].data, p.data)
+                state[name].data = _like(state[name].data, target)
                 arrays[i].append(state[name].data)
-        options = self.options(group, count)
-        _core.optim_step(_KINDS[self.kind], [p.data for p in members], gradients, *arrays, options)
-        for p in members:
+        _core.optim_step(_KINDS[self.kind], targets, gradients, *arrays, options)
+        for p, target in zip(members, targets, strict=True):
+            if target is not p.data:  # a parameter with gaps in its memory
+                np.copyto(p.data, target)
             p.bump_version()
 
     # ------------------------------------------------------------------ saving
@@ -132,7 +147,7 @@ class Optimizer:
         """State by the parameter's number, and the options of each group (JSON-able but for the state's tensors)."""
         numbers = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
         return {
-            "state": {numbers[key]: dict(value) for key, value in self.state.items() if key in numbers},
+            "state": {numbers[id(p)]: dict(value) for p, value in self.state.items() if id(p) in numbers},
             "param_groups": [
                 {**{k: v for k, v in g.items() if k != "params"}, "params": [numbers[id(p)] for p in g["params"]]}
                 for g in self.param_groups
@@ -145,8 +160,12 @@ class Optimizer:
         sizes, own = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
         if sizes != own:
             raise ArgumentError(f"{type(self).__name__}: state for groups of {sizes} parameters, this one has {own}")
+        for group in groups:
+            missing = sorted(set(self.defaults) - set(group))
+            if missing:
+                raise ArgumentError(f"{type(self).__name__}: state of another kind of optimizer, without {missing}")
         params = [p for g in self.param_groups for p in g["params"]]
-        fresh: dict[int, dict[str, Any]] = {}
+        fresh: dict[Any, dict[str, Any]] = {}
         for number, values in state_dict["state"].items():
             p = params[int(number)]
             entry: dict[str, Any] = {}
@@ -160,7 +179,7 @@ class Optimizer:
                 kept = empty_like(p.data)
                 np.copyto(kept, array)
                 entry[name] = wrap(kept)
-            fresh[id(p)] = entry
+            fresh[p] = entry
         self.state = fresh
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k != "params"})
@@ -187,16 +206,14 @@ class SGD(Optimizer):
         self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
         nesterov: bool = False, *, maximize: bool = False,
     ) -> None:
-        if nesterov and (momentum <= 0 or dampening != 0):
-            raise ArgumentError("SGD: nesterov needs a momentum and no dampening")
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
                                   "nesterov": nesterov, "maximize": maximize})
 
-    def state_names(self, group: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+    def state_names(self, group: dict[str, Any]) -> Names:
         return ("momentum_buffer" if group["momentum"] else None, None, None)
 
-    def options(self, group: dict[str, Any], step: int) -> dict[str, Any]:
-        return {**{k: v for k, v in group.items() if k != "params"}, "first": step == 1}
+    def options(self, group: dict[str, Any], step: int, fresh: bool) -> dict[str, Any]:
+        return {**{k: v for k, v in group.items() if k != "params"}, "first": fresh}
 
 
 class Adam(Optimizer):
@@ -215,10 +232,10 @@ class Adam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
                                   "amsgrad": amsgrad, "maximize": maximize})
 
-    def state_names(self, group: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+    def state_names(self, group: dict[str, Any]) -> Names:
         return "exp_avg", "exp_avg_sq", "max_exp_avg_sq" if group["amsgrad"] else None
 
-    def options(self, group: dict[str, Any], step: int) -> dict[str, Any]:
+    def options(self, group: dict[str, Any], step: int, fresh: bool) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
         return {**{k: v for k, v in group.items() if k not in ("params", "betas")}, "beta1": beta1, "beta2": beta2,
                 "decoupled": self.decoupled, "correction1": 1 - beta1**step, "correction2": 1 - beta2**step}
@@ -248,10 +265,10 @@ class RMSprop(Optimizer):
         super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
                                   "centered": centered, "maximize": maximize})
 
-    def state_names(self, group: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+    def state_names(self, group: dict[str, Any]) -> Names:
         return "square_avg", "momentum_buffer" if group["momentum"] else None, "grad_avg" if group["centered"] else None
 
-    def options(self, group: dict[str, Any], step: int) -> dict[str, Any]:
+    def options(self, group: dict[str, Any], step: int, fresh: bool) -> dict[str, Any]:
         return {**{k: v for k, v in group.items() if k not in ("params", "alpha")}, "beta2": group["alpha"]}
 
 
@@ -267,12 +284,12 @@ class Adagrad(Optimizer):
         super().__init__(params, {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay,
                                   "initial_accumulator_value": initial_accumulator_value, "eps": eps, "maximize": maximize})
 
-    def state_names(self, group: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+    def state_names(self, group: dict[str, Any]) -> Names:
         return "sum", None, None
 
     def initial(self, name: str, group: dict[str, Any]) -> float:
         return float(group["initial_accumulator_value"])
 
-    def options(self, group: dict[str, Any], step: int) -> dict[str, Any]:
+    def options(self, group: dict[str, Any], step: int, fresh: bool) -> dict[str, Any]:
         rate = group["lr"] / (1 + (step - 1) * group["lr_decay"])
         return {"lr": rate, "weight_decay": group["weight_decay"], "eps": group["eps"], "maximize": group["maximize"]}
