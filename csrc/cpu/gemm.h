@@ -5,8 +5,8 @@
 // How A and B are gathered is the caller's business (strided matrices, or pixels of an image seen through a filter).
 // Each element is summed over k in one fixed order, so neither threads nor blocking of M and N change a bit.
 #pragma once
-#include "core/allocator.h"
 #include "core/parallel.h"
+#include "core/scratch.h"
 #include "core/simd.h"
 
 namespace pydl {
@@ -93,19 +93,6 @@ void multiply_block(const T* a, const T* b, int64_t b_stride, int64_t rows, int6
                       min64(rows - i, Tile<T>::rows), min64(columns - j, Tile<T>::columns));
     }
 }
-
-// A scratch buffer from the pool.
-template <class T>
-struct Scratch {
-  T* data;
-  int64_t bytes;
-  explicit Scratch(int64_t n)
-      : data(static_cast<T*>(memory::allocate(n * static_cast<int64_t>(sizeof(T))))),
-        bytes(n * static_cast<int64_t>(sizeof(T))) {}
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { memory::release(data, bytes); }
-};
 
 // Copies rows [0, rows) x [0, kc) into one A panel; rows beyond are zero.
 template <class T>

@@ -7,6 +7,7 @@ from pydl.ops.elementwise import *
 from pydl.ops.index import *
 from pydl.ops.loss import *
 from pydl.ops.matmul import *
+from pydl.ops.norm import *
 from pydl.ops.reduce import *
 from pydl.ops.shape import *
 from pydl.ops.softmax import *

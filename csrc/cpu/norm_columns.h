@@ -1,0 +1,179 @@
+// Column statistics for norm.cpp: sums down the rows of [rows, channels], vectorised over the channels.
+#pragma once
+#include "core/parallel.h"
+#include "core/scratch.h"
+#include "core/simd.h"
+
+namespace pydl {
+namespace {
+
+constexpr int64_t kBlockRows = 64;     // rows summed in T before the sum goes to float64
+constexpr int64_t kSlotWork = 32768;   // elements of a slot: the unit of parallel work, whatever the thread count
+constexpr int64_t kMaxSlots = 32;      // slots of one group
+constexpr int64_t kMaxWidth = 512;     // widest folded row
+constexpr int64_t kTileVectors = 4;
+
+PYDL_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+PYDL_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// How [groups, rows, channels] is cut. When the channels do not fill vectors, `fold` rows are read as one row of `width`
+// elements that does; each channel's `fold` columns are joined afterwards.
+struct ColumnPlan {
+  int64_t groups, rows, channels;
+  int64_t fold, width;
+  int64_t slots, slot_rows;  // per group; all slots but the last are a multiple of fold long
+
+  ColumnPlan(const Array& x, int64_t lanes) : groups(x.shape[0]), rows(x.shape[1]), channels(x.shape[2]) {
+    fold = lanes;  // lanes is a power of two: halve while the product stays a multiple of it
+    while (fold > 1 && fold / 2 * channels % lanes == 0) fold /= 2;
+    if (fold * channels > kMaxWidth || rows < 4 * fold) fold = 1;
+    width = fold * channels;
+    slot_rows = most(kSlotWork / most(channels, 1), (rows + kMaxSlots - 1) / kMaxSlots);
+    slot_rows = most((slot_rows + fold - 1) / fold * fold, 1);
+    slots = (rows + slot_rows - 1) / slot_rows;
+  }
+  int64_t slot_length(int64_t slot) const { return least(slot_rows, rows - slot * slot_rows); }
+  int64_t slot_offset(int64_t group, int64_t slot) const { return (group * rows + slot * slot_rows) * channels; }
+
+  // body(group, slot) for all slots of all groups, small ones together.
+  template <class F>
+  void for_each_slot(const F& body) const {
+    const int64_t grain = most(kSlotWork / most(least(slot_rows, rows) * channels, 1), 1);
+    parallel_for(groups * slots, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) body(i / slots, i % slots);
+    });
+  }
+};
+
+template <int64_t N>
+struct Count {
+  static constexpr int64_t value = N;
+};
+
+// tile(Count<vectors>, first column, columns) over [0, width): whole tiles of kTileVectors, then single vectors.
+template <class T, class F>
+PYDL_INLINE void for_each_tile(int64_t width, const F& tile) {
+  constexpr int64_t L = Vec<T>::lanes;
+  int64_t c = 0;
+  for (; c + kTileVectors * L <= width; c += kTileVectors * L) tile(Count<kTileVectors>{}, c, kTileVectors * L);
+  for (; c < width; c += L) tile(Count<1>{}, c, least(width - c, L));
+}
+
+// Joins (count, mean, m2) pairs: m2 is the sum of squared deviations (Chan, Golub and LeVeque 1979).
+PYDL_INLINE void join_moments(double* mean, double* m2, const double* other_mean, const double* other_m2, int64_t n,
+                              double count, double other_count) {
+  const double total = count + other_count;
+  if (total == 0) return;
+  const double share = other_count / total, cross = count * share;
+  for (int64_t i = 0; i < n; ++i) {
+    const double delta = other_mean[i] - mean[i];
+    mean[i] += delta * share;
+    m2[i] += other_m2[i] + delta * delta * cross;
+  }
+}
+
+// Mean and m2 of each of `width` adjacent columns over `rows` rows. Each block of rows is read twice while in cache: its own
+// mean first, so that the squares are of small numbers; what rounding left of the mean is taken out again (d1).
+template <class T>
+void column_moments(const T* x, int64_t rows, int64_t width, double* mean, double* m2) {
+  using V = Vec<T>;
+  for (int64_t c = 0; c < width; ++c) mean[c] = m2[c] = 0;
+  for (int64_t r0 = 0; r0 < rows; r0 += kBlockRows) {
+    const int64_t n = least(kBlockRows, rows - r0);
+    const T inverse = T(1) / static_cast<T>(n);
+    for_each_tile<T>(width, [&](auto vectors, int64_t c, int64_t columns) {
+      constexpr int64_t N = decltype(vectors)::value, L = V::lanes;
+      const T* p = x + r0 * width + c;
+      V m[N], d1[N], d2[N];
+      for (int64_t j = 0; j < N; ++j) m[j] = d1[j] = d2[j] = V::zero();
+      for (int64_t r = 0; r < n; ++r)
+        for (int64_t j = 0; j < N; ++j) m[j] += V::load_n(p + r * width + j * L, N == 1 ? columns : L);
+      for (int64_t j = 0; j < N; ++j) m[j] = m[j] * V::splat(inverse);
+      for (int64_t r = 0; r < n; ++r)
+        for (int64_t j = 0; j < N; ++j) {
+          const V d = V::load_n(p + r * width + j * L, N == 1 ? columns : L) - m[j];
+          d1[j] += d;
+          d2[j] = fma(d, d, d2[j]);
+        }
+      double block_mean[N * L], block_m2[N * L];
+      const double count = static_cast<double>(n);
+      for (int64_t j = 0; j < N; ++j)
+        for (int64_t i = 0; i < L; ++i) {
+          const double rest = static_cast<double>(d1[j].v[i]) / count;
+          block_mean[j * L + i] = static_cast<double>(m[j].v[i]) + rest;
+          block_m2[j * L + i] = static_cast<double>(d2[j].v[i]) - rest * rest * count;
+        }
+      join_moments(mean + c, m2 + c, block_mean, block_m2, columns, static_cast<double>(r0), count);
+    });
+  }
+}
+
+// The two sums of the backward pass for each column: of dy, and of dy * (x - center).
+template <class T>
+void column_grad_sums(const T* dy, const T* x, const T* center, int64_t rows, int64_t width, double* sum, double* dot) {
+  using V = Vec<T>;
+  for (int64_t c = 0; c < width; ++c) sum[c] = dot[c] = 0;
+  for (int64_t r0 = 0; r0 < rows; r0 += kBlockRows) {
+    const int64_t n = least(kBlockRows, rows - r0);
+    for_each_tile<T>(width, [&](auto vectors, int64_t c, int64_t columns) {
+      constexpr int64_t N = decltype(vectors)::value, L = V::lanes;
+      V s[N], d[N], m[N];
+      for (int64_t j = 0; j < N; ++j) {
+        s[j] = d[j] = V::zero();
+        m[j] = V::load_n(center + c + j * L, N == 1 ? columns : L);
+      }
+      for (int64_t r = 0; r < n; ++r)
+        for (int64_t j = 0; j < N; ++j) {
+          const int64_t at = (r0 + r) * width + c + j * L, k = N == 1 ? columns : L;
+          const V g = V::load_n(dy + at, k);
+          s[j] += g;
+          d[j] = fma(g, V::load_n(x + at, k) - m[j], d[j]);
+        }
+      for (int64_t i = 0; i < columns; ++i) {
+        sum[c + i] += static_cast<double>(s[i / L].v[i % L]);
+        dot[c + i] += static_cast<double>(d[i / L].v[i % L]);
+      }
+    });
+  }
+}
+
+// The moments of one slot's channels: the folded part, the rows left over, joined.
+template <class T>
+void slot_moments(const ColumnPlan& p, const T* x, int64_t rows, double* mean, double* m2) {
+  const int64_t folded = p.fold > 1 ? rows / p.fold : 0, rest = rows - folded * p.fold;
+  column_moments(x + folded * p.width, rest, p.channels, mean, m2);
+  if (folded == 0) return;
+  double wide_mean[kMaxWidth], wide_m2[kMaxWidth];
+  column_moments(x, folded, p.width, wide_mean, wide_m2);
+  for (int64_t f = 0; f < p.fold; ++f)
+    join_moments(mean, m2, wide_mean + f * p.channels, wide_m2 + f * p.channels, p.channels,
+                 static_cast<double>(rest + f * folded), static_cast<double>(folded));
+}
+
+template <class T>
+void slot_grad_sums(const ColumnPlan& p, const T* dy, const T* x, const T* center, int64_t rows, double* sum, double* dot) {
+  const int64_t folded = p.fold > 1 ? rows / p.fold : 0, done = folded * p.width;
+  column_grad_sums(dy + done, x + done, center, rows - folded * p.fold, p.channels, sum, dot);
+  if (folded == 0) return;
+  double wide_sum[kMaxWidth], wide_dot[kMaxWidth];
+  column_grad_sums(dy, x, center, folded, p.width, wide_sum, wide_dot);
+  for (int64_t f = 0; f < p.fold; ++f)
+    for (int64_t c = 0; c < p.channels; ++c) {
+      sum[c] += wide_sum[f * p.channels + c];
+      dot[c] += wide_dot[f * p.channels + c];
+    }
+}
+
+// apply(offset, column, lanes) for all vectors of a slot, row after row.
+template <class T, class F>
+PYDL_INLINE void for_each_vector(const ColumnPlan& p, int64_t rows, const F& apply) {
+  constexpr int64_t L = Vec<T>::lanes;
+  const int64_t folded = rows / p.fold;
+  for (int64_t r = 0; r < folded; ++r)
+    for (int64_t c = 0; c < p.width; c += L) apply(r * p.width + c, c, least(p.width - c, L));
+  for (int64_t r = folded * p.fold; r < rows; ++r)
+    for (int64_t c = 0; c < p.channels; c += L) apply(r * p.channels + c, c, least(p.channels - c, L));
+}
+
+}  // namespace
+}  // namespace pydl

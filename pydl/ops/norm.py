@@ -1,0 +1,316 @@
+"""Normalisation: batch, instance, group, layer, RMS, local response (kernels: csrc/cpu/norm.cpp, norm_rows.cpp)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pydl import _core
+from pydl.errors import ArgumentError, ShapeError
+from pydl.graph.engine import apply
+from pydl.graph.op import Cost, Op, Shape
+from pydl.ops._common import check_floating, contiguous, copy, empty
+
+__all__ = [
+    "batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm",
+]
+
+
+# ---------------------------------------------------------------- data as rows of channels
+def _channels_last(x: np.ndarray) -> np.ndarray:
+    """The array itself if its channels (axis 1) are adjacent and it is dense, else such a copy; any number of axes."""
+    if np.moveaxis(x, 1, -1).flags.c_contiguous:
+        return x
+    return copy(x, _empty_channels_last(x.shape, x.dtype))
+
+
+def _empty_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
+    return _core.empty(shape, dtype, [0, *range(2, len(shape)), 1])
+
+
+def _rows(x: np.ndarray, joined: bool) -> np.ndarray:
+    """A channels-last array as [N, positions, C], or [1, N * positions, C] when the batch is joined; a view."""
+    n, c = x.shape[:2]
+    rows = np.moveaxis(x, 1, -1)
+    positions = math.prod(rows.shape[1:-1])
+    return rows.reshape((1, n * positions, c) if joined else (n, positions, c))
+
+
+def _check_vectors(op: str, channels: int, **vectors: np.ndarray | None) -> None:
+    for name, v in vectors.items():
+        if v is not None and v.shape != (channels,):
+            raise ShapeError(f"[{op}] {name} of shape {v.shape}; expected ({channels},), one number for each channel of input")
+
+
+class _ChannelNorm(Op):
+    """Statistics over (sets of) channels; backward saves the input and two numbers per set."""
+
+    @classmethod
+    def forward(
+        cls, ctx: Any, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, running_mean: np.ndarray | None,
+        running_var: np.ndarray | None, training: bool, momentum: float, eps: float, sets: int, joined: bool,
+    ) -> np.ndarray:
+        check_floating(cls.name, input=x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+        _check_vectors(cls.name, x.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+        source = _channels_last(x)
+        rows = _rows(source, joined)
+        weight = None if weight is None else contiguous(weight)
+        mean, rstd = empty((rows.shape[0], sets), np.float64), empty((rows.shape[0], sets), np.float64)
+        y = _empty_channels_last(x.shape, x.dtype)
+        _core.column_norm(rows, _rows(y, joined), weight, None if bias is None else contiguous(bias), running_mean,
+                          running_var, mean, rstd, training, momentum, eps)
+        ctx.save(source, weight)
+        ctx.statistics = mean, rstd
+        ctx.training, ctx.joined = training, joined
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: np.ndarray) -> Any:
+        x, weight = ctx.saved
+        dx = _empty_channels_last(x.shape, x.dtype) if ctx.needs[0] else None
+        dw, db = (empty(x.shape[1:2], x.dtype) if need else None for need in ctx.needs[1:3])
+        _core.column_norm_backward(_rows(_channels_last(g), ctx.joined), _rows(x, ctx.joined), weight, *ctx.statistics,
+                                   None if dx is None else _rows(dx, ctx.joined), dw, db, ctx.training)
+        return dx, dw, db
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        """Mean, variance and the affine map: about 8 operations per element; read twice and written once."""
+        training = args[5]
+        return Cost((8 if training else 2) * math.prod(out_shape), (3 if training else 2) * args[0].nbytes)
+
+
+class BatchNorm(_ChannelNorm):
+    name = "batch_norm"
+
+
+class InstanceNorm(_ChannelNorm):
+    name = "instance_norm"
+
+
+class GroupNorm(_ChannelNorm):
+    name = "group_norm"
+
+
+def _check_channel_axis(op: str, shape: Shape, least: int, expected: str) -> None:
+    if len(shape) < least:
+        raise ShapeError(f"[{op}] input of shape {shape}; expected {expected}")
+
+
+def _check_running(op: str, running_mean: Any, running_var: Any) -> None:
+    if (running_mean is None) != (running_var is None):
+        raise ArgumentError(f"[{op}] running_mean and running_var come together: give both or neither")
+    for name, stat in (("running_mean", running_mean), ("running_var", running_var)):
+        if stat is not None and not stat.data.flags.c_contiguous:
+            raise ArgumentError(f"[{op}] {name} is updated in place and must be contiguous; use .contiguous()")
+
+
+def batch_norm(
+    input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
+    momentum: float = 0.1, eps: float = 1e-5,
+) -> Any:
+    """Each channel brought to mean 0 and variance 1 over the batch and all positions, then scaled and shifted.
+
+    Shapes: input (N, C) or (N, C, ...); the vectors (C).
+
+        y = (x - mean) / sqrt(var + eps) * weight + bias
+
+    Parameters
+    ----------
+    training: use the statistics of this batch and move the running ones (if given) towards them, in place:
+        running = (1 - momentum) * running + momentum * batch, the variance unbiased; otherwise use the running ones.
+
+    Raises `ShapeError`, and `ArgumentError` in training on a single value per channel.
+    Source: Ioffe and Szegedy 2015 (arXiv:1502.03167).
+    """
+    shape = input.data.shape
+    _check_channel_axis("batch_norm", shape, 2, "(N, C) or (N, C, ...)")
+    _check_running("batch_norm", running_mean, running_var)
+    if training and shape[0] * math.prod(shape[2:]) == 1:
+        raise ArgumentError(f"[batch_norm] Expected more than 1 value per channel when training, got input size {list(shape)}: "
+                            "the variance of one value is 0; use a larger batch or .eval()")
+    if not training and running_mean is None:
+        raise ArgumentError("[batch_norm] training=False needs running_mean and running_var")
+    out = apply(BatchNorm, input, weight, bias, running_mean, running_var, training, momentum, eps, shape[1], True)
+    if training and running_mean is not None:
+        running_mean.bump_version()
+        running_var.bump_version()
+    return out
+
+
+def instance_norm(
+    input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
+    use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+) -> Any:
+    """Each channel of each sample brought to mean 0 and variance 1 over its positions, then scaled and shifted.
+
+    Shapes: input (N, C, positions...); the vectors (C). Running statistics, if given, move by the samples' mean statistics;
+    ``use_input_stats=False`` uses them instead. Source: Ulyanov, Vedaldi and Lempitsky 2016 (arXiv:1607.08022).
+    """
+    shape = input.data.shape
+    _check_channel_axis("instance_norm", shape, 3, "(N, C, positions...)")
+    _check_running("instance_norm", running_mean, running_var)
+    if use_input_stats and math.prod(shape[2:]) == 1:
+        raise ArgumentError(f"[instance_norm] Expected more than 1 spatial element when training, got input size {list(shape)}: "
+                            "the variance of one value is 0")
+    if not use_input_stats and running_mean is None:
+        raise ArgumentError("[instance_norm] use_input_stats=False needs running_mean and running_var")
+    out = apply(InstanceNorm, input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps, shape[1],
+                not use_input_stats)
+    if use_input_stats and running_mean is not None:
+        running_mean.bump_version()
+        running_var.bump_version()
+    return out
+
+
+def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    """Each group of neighbouring channels of each sample brought to mean 0 and variance 1, then scaled and shifted.
+
+    Shapes: input (N, C, ...), C a multiple of num_groups; the vectors (C). One group is layer norm over (C, ...), C groups are
+    instance norm. Source: Wu and He 2018 (arXiv:1803.08494).
+    """
+    shape = input.data.shape
+    _check_channel_axis("group_norm", shape, 2, "(N, C, ...)")
+    if num_groups < 1 or shape[1] % num_groups:
+        raise ArgumentError(f"[group_norm] num_groups={num_groups} must divide the {shape[1]} channels of input {shape}")
+    if shape[0] * shape[1] // num_groups * math.prod(shape[2:]) == 1:
+        raise ArgumentError(f"[group_norm] Expected more than 1 value per channel when training, got input size {list(shape)} "
+                            f"with num_groups={num_groups}: the variance of one value is 0")
+    return apply(GroupNorm, input, weight, bias, None, None, True, 0.0, eps, num_groups, False)
+
+
+# ---------------------------------------------------------------- rows of features
+class _RowNorm(Op):
+    centred = True
+
+    @classmethod
+    def forward(
+        cls, ctx: Any, x: np.ndarray, shape: Shape, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+    ) -> np.ndarray:
+        check_floating(cls.name, input=x, weight=weight, bias=bias)
+        if not shape or x.shape[x.ndim - len(shape) :] != shape:
+            raise ShapeError(f"[{cls.name}] normalized_shape={shape} is not the end of the input's shape {x.shape}")
+        for name, v in (("weight", weight), ("bias", bias)):
+            if v is not None and v.shape != shape:
+                raise ShapeError(f"[{cls.name}] {name} of shape {v.shape}; expected normalized_shape {shape}")
+        features = math.prod(shape)
+        source = contiguous(x)
+        rows = math.prod(x.shape[: x.ndim - len(shape)])
+        flat = source.reshape(rows, features)
+        weight = None if weight is None else contiguous(weight).reshape(features)
+        mean, rstd = empty((rows,), np.float64) if cls.centred else None, empty((rows,), np.float64)
+        y = empty(x.shape, x.dtype)
+        _core.row_norm(flat, y.reshape(rows, features), weight, None if bias is None else contiguous(bias).reshape(features),
+                       mean, rstd, eps)
+        ctx.save(source, weight)
+        ctx.statistics, ctx.normalized_shape = (mean, rstd), shape
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: np.ndarray) -> Any:
+        x, weight = ctx.saved
+        flat = (ctx.statistics[1].size, math.prod(ctx.normalized_shape))
+        dx = empty(x.shape, x.dtype) if ctx.needs[0] else None
+        dw, db = (empty(ctx.normalized_shape, x.dtype) if need else None for need in ctx.needs[2:4])
+        _core.row_norm_backward(contiguous(g).reshape(flat), x.reshape(flat), weight, *ctx.statistics,
+                                *(None if d is None else d.reshape(s) for d, s in ((dx, flat), (dw, -1), (db, -1))))
+        return dx, None, dw, db
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        return Cost(8 * math.prod(out_shape), 2 * args[0].nbytes)
+
+
+class LayerNorm(_RowNorm):
+    name = "layer_norm"
+
+
+class RMSNorm(_RowNorm):
+    name, centred = "rms_norm", False
+
+
+def _shape_of(normalized_shape: int | Sequence[int]) -> Shape:
+    if isinstance(normalized_shape, int | np.integer):
+        return (int(normalized_shape),)
+    return tuple(int(n) for n in normalized_shape)
+
+
+def layer_norm(
+    input: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """Each sample's last axes brought to mean 0 and variance 1, then scaled and shifted element by element.
+
+    Shapes: input (..., *normalized_shape); weight and bias normalized_shape.
+
+        y = (x - mean) / sqrt(var + eps) * weight + bias
+
+    Source: Ba, Kiros and Hinton 2016 (arXiv:1607.06450).
+    """
+    return apply(LayerNorm, input, _shape_of(normalized_shape), weight, bias, eps)
+
+
+def rms_norm(input: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None) -> Any:
+    """Each sample's last axes divided by their root mean square, then scaled element by element.
+
+    Shapes: input (..., *normalized_shape); weight normalized_shape.
+
+        y = x / sqrt(mean(x^2) + eps) * weight
+
+    ``eps=None`` takes the dtype's epsilon. Source: Zhang and Sennrich 2019 (arXiv:1910.07467).
+    """
+    if eps is None:
+        eps = float(np.finfo(check_floating("rms_norm", input=input.data)).eps)
+    return apply(RMSNorm, input, _shape_of(normalized_shape), weight, None, eps)
+
+
+# ---------------------------------------------------------------- neighbouring channels
+class LocalResponseNorm(Op):
+    name = "local_response_norm"
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, size: int, alpha: float, beta: float, k: float) -> np.ndarray:
+        check_floating("local_response_norm", input=x)
+        _check_channel_axis("local_response_norm", x.shape, 2, "(N, C, ...)")
+        source = _channels_last(x)
+        y = _empty_channels_last(x.shape, x.dtype)
+        _core.local_norm(_rows(source, True)[0], _rows(y, True)[0], size, alpha, beta, k)
+        ctx.save(source)
+        ctx.constants = size, alpha, beta, k
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: np.ndarray) -> Any:
+        (x,) = ctx.saved
+        dx = _empty_channels_last(x.shape, x.dtype)
+        _core.local_norm_backward(_rows(_channels_last(g), True)[0], _rows(x, True)[0], _rows(dx, True)[0], *ctx.constants)
+        return dx
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        return Cost((args[1] + 6) * math.prod(out_shape), 2 * args[0].nbytes)
+
+
+def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
+    """Each value divided by a power of the energy in `size` channels around it.
+
+    Shapes: (N, C, ...) -> the same.
+
+        y_c = x_c / (k + alpha / size * sum of x_j^2)^beta,  j from c - size // 2 to c + (size - 1) // 2
+
+    Channels outside count as 0, and the sum is divided by `size` all the same. Source: Krizhevsky, Sutskever and Hinton 2012
+    (whose alpha is not divided by the size).
+    """
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise ArgumentError(f"[local_response_norm] size={size}; expected a positive number of channels")
+    return apply(LocalResponseNorm, input, int(size), float(alpha), float(beta), float(k))
+
+
+def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
+    """Slices along an axis divided by their p-norm, or by eps where that is larger: x / max(norm(x, p), eps)."""
+    from pydl.ops.elementwise import clamp, div
+    from pydl.ops.reduce import norm
+
+    return div(input, clamp(norm(input, p, dim, keepdim=True), min=eps))
