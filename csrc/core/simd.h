@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define PYDL_VECTOR_BYTES 64
@@ -35,6 +38,57 @@ struct Raw<double> {
   using integer = int64_t;
 };
 
+// The first n < lanes elements of a vector from and to memory: masked instructions where the level has fast ones, else
+// halves, quarters and so on. (A memcpy of unknown length is a call, and reading its result back stalls.)
+template <class T>
+PYDL_INLINE void store_pieces(T* p, const T* from, int64_t n, int64_t lanes) {
+  for (int64_t half = lanes / 2; half > 0; half /= 2)
+    if (n & half) {
+      std::memcpy(p, from, static_cast<size_t>(half) * sizeof(T));
+      p += half;
+      from += half;
+    }
+}
+#if defined(__AVX512F__)
+PYDL_INLINE uint32_t first_bits(int64_t n) { return (1u << n) - 1; }
+PYDL_INLINE Raw<float>::type load_first(const float* p, int64_t n) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>(first_bits(n)), p);
+}
+PYDL_INLINE Raw<double>::type load_first(const double* p, int64_t n) {
+  return _mm512_maskz_loadu_pd(static_cast<__mmask8>(first_bits(n)), p);
+}
+PYDL_INLINE void store_first(float* p, Raw<float>::type v, int64_t n) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>(first_bits(n)), v);
+}
+PYDL_INLINE void store_first(double* p, Raw<double>::type v, int64_t n) {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_bits(n)), v);
+}
+#else
+#if defined(__AVX2__)
+PYDL_INLINE Raw<float>::type load_first(const float* p, int64_t n) {
+  const Raw<float>::bits lane = {0, 1, 2, 3, 4, 5, 6, 7};
+  return _mm256_maskload_ps(p, (__m256i)(lane < static_cast<int32_t>(n)));
+}
+PYDL_INLINE Raw<double>::type load_first(const double* p, int64_t n) {
+  const Raw<double>::bits lane = {0, 1, 2, 3};
+  return _mm256_maskload_pd(p, (__m256i)(lane < n));
+}
+#else
+template <class T>
+PYDL_INLINE typename Raw<T>::type load_first(const T* p, int64_t n) {
+  typename Raw<T>::type v{};
+  for (int64_t i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+#endif
+template <class T>
+PYDL_INLINE void store_first(T* p, typename Raw<T>::type v, int64_t n) {
+  T from[PYDL_VECTOR_BYTES / sizeof(T)];
+  std::memcpy(from, &v, sizeof v);
+  store_pieces(p, from, n, PYDL_VECTOR_BYTES / static_cast<int64_t>(sizeof(T)));
+}
+#endif
+
 template <class T>
 struct Vec {
   using type = typename Raw<T>::type;
@@ -51,15 +105,12 @@ struct Vec {
   }
   // The first n lanes (n <= lanes) from memory, the others zero: the tail of a loop through the same code.
   static PYDL_INLINE Vec load_n(const T* p, int64_t n) {
-    if (n >= lanes) return load(p);
-    Vec r = zero();
-    std::memcpy(&r.v, p, static_cast<size_t>(n) * sizeof(T));
-    return r;
+    return n >= lanes ? load(p) : Vec{load_first(p, n)};
   }
   PYDL_INLINE void store(T* p) const { std::memcpy(p, &v, sizeof v); }
   PYDL_INLINE void store_n(T* p, int64_t n) const {
     if (n >= lanes) return store(p);
-    std::memcpy(p, &v, static_cast<size_t>(n) * sizeof(T));
+    store_first(p, v, n);
   }
 };
 

@@ -18,6 +18,8 @@ from pydl.nn.norm import (
     LocalResponseNorm,
     RMSNorm,
 )
+from pydl.nn.pool import *
+from pydl.nn.pool import __all__ as _POOL
 
 globals().update(_MODULES)
 
@@ -27,4 +29,5 @@ __all__ = [
     "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Flatten", "Identity", "Linear",
     "Module", "ModuleDict", "ModuleList", "Parameter", "ParameterDict", "ParameterList", "Sequential", "Unflatten", "init",
     *_MODULES,
+    *_POOL,
 ]

@@ -8,6 +8,7 @@ from pydl.ops.index import *
 from pydl.ops.loss import *
 from pydl.ops.matmul import *
 from pydl.ops.norm import *
+from pydl.ops.pool import *
 from pydl.ops.reduce import *
 from pydl.ops.shape import *
 from pydl.ops.softmax import *

@@ -1,0 +1,68 @@
+#include "cpu/pool.h"
+
+#include <array>
+
+#include "bindings/array.h"
+
+namespace pydl {
+
+namespace {
+
+using Axes = std::vector<std::array<int64_t, 4>>;  // per spatial axis: kernel, stride, pad, dilation
+
+enum class Writes { x, y, y_and_taps };
+
+PoolArgs make_args(Writes writes, const py::object& x, const py::object& y, const py::object& taps, const Axes& axes,
+                   bool include_pad, int64_t divisor) {
+  PoolArgs a{};
+  a.x = view(x, writes == Writes::x);
+  a.y = view(y, writes != Writes::x);
+  if (!taps.is_none()) a.taps = view(taps, writes == Writes::y_and_taps);
+  PYDL_CHECK(axes.size() == 3, "expected three axes");
+  for (size_t d = 0; d < 3; ++d) a.axis[d] = {axes[d][0], axes[d][1], axes[d][2], axes[d][3]};
+  a.include_pad = include_pad;
+  a.divisor = divisor;
+  return a;
+}
+
+template <class K>
+auto max_call(const K& kernel, Writes writes) {
+  return [&kernel, writes](const py::object& x, const py::object& y, const py::object& taps, const Axes& axes) {
+    const PoolArgs args = make_args(writes, x, y, taps, axes, false, 0);
+    py::gil_scoped_release release;
+    kernel(args);
+  };
+}
+
+template <class K>
+auto avg_call(const K& kernel, Writes writes) {
+  return [&kernel, writes](const py::object& x, const py::object& y, const Axes& axes, bool include_pad, int64_t divisor) {
+    const PoolArgs args = make_args(writes, x, y, py::none(), axes, include_pad, divisor);
+    py::gil_scoped_release release;
+    kernel(args);
+  };
+}
+
+template <class K>
+auto unpool_call(const K& kernel, Writes writes) {
+  return [&kernel, writes](const py::object& x, const py::object& indices, const py::object& y) {
+    const UnpoolArgs args{view(x, writes == Writes::x), view(indices), view(y, writes == Writes::y)};
+    py::gil_scoped_release release;
+    return kernel(args);
+  };
+}
+
+}  // namespace
+
+PYDL_BINDINGS(pool) {
+  m.def("max_pool_forward", max_call(max_pool_forward, Writes::y_and_taps));
+  m.def("max_pool_scatter", max_call(max_pool_scatter, Writes::x));
+  m.def("max_pool_gather", max_call(max_pool_gather, Writes::y));
+  m.def("max_pool_indices", max_call(max_pool_indices, Writes::y));
+  m.def("avg_pool_forward", avg_call(avg_pool_forward, Writes::y));
+  m.def("avg_pool_backward", avg_call(avg_pool_backward, Writes::x));
+  m.def("max_unpool_forward", unpool_call(max_unpool_forward, Writes::y));
+  m.def("max_unpool_backward", unpool_call(max_unpool_backward, Writes::x));
+}
+
+}  // namespace pydl

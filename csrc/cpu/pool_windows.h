@@ -1,0 +1,174 @@
+// What each output of a pooling sees, as tables per axis, and the loops over outputs and inputs built on them. The plain
+// and the adaptive form differ only in how the tables are filled.
+#pragma once
+#include "cpu/gemm.h"
+#include "cpu/pool.h"
+
+namespace pydl {
+namespace {
+
+constexpr int64_t kPoolGrain = 1 << 15;  // elements read per chunk
+
+// Taps [lo, hi) are inside and read start + tap * step; extent is the axis's part of an average's divisor.
+struct Window {
+  int64_t start, lo, hi, extent;
+};
+
+struct Cover {
+  int64_t first, last;  // outputs whose windows may hold an input position
+};
+
+struct Axis {
+  int64_t in, out, taps, step;
+  Window* windows;  // [out]
+  Cover* covers;    // [in]
+
+  // The tap through which output o sees position i, or -1.
+  int64_t tap_of(int64_t o, int64_t i) const {
+    const int64_t distance = i - windows[o].start, tap = distance / step;
+    return tap * step == distance && tap >= windows[o].lo && tap < windows[o].hi ? tap : -1;
+  }
+};
+
+class Plan {
+ public:
+  Axis axis[3];
+  int64_t batch, channels;
+
+  explicit Plan(const PoolArgs& a)
+      : batch(a.x.shape[0]), channels(a.x.shape[4]), windows_(count(a.y)), covers_(count(a.x)) {
+    Window* w = windows_.data;
+    Cover* c = covers_.data;
+    for (int d = 0; d < 3; ++d) {
+      axis[d] = {a.x.shape[d + 1], a.y.shape[d + 1], a.axis[d].kernel, a.axis[d].dilation, w, c};
+      a.axis[d].kernel ? fill_plain(axis[d], a.axis[d], a.include_pad) : fill_adaptive(axis[d]);
+      fill_covers(axis[d]);
+      w += axis[d].out;
+      c += axis[d].in;
+    }
+  }
+  int64_t taps() const { return axis[0].taps * axis[1].taps * axis[2].taps; }
+  int64_t inputs() const { return axis[0].in * axis[1].in * axis[2].in; }
+  int64_t outputs() const { return axis[0].out * axis[1].out * axis[2].out; }
+
+ private:
+  Scratch<Window> windows_;
+  Scratch<Cover> covers_;
+
+  static int64_t count(const Array& a) { return a.shape[1] + a.shape[2] + a.shape[3]; }
+
+  static void fill_plain(Axis& x, const PoolAxis& p, bool include_pad) {
+    for (int64_t o = 0; o < x.out; ++o) {
+      Window& w = x.windows[o];
+      w.start = o * p.stride - p.pad;
+      w.lo = w.start < 0 ? min64(p.kernel, ceil_div(-w.start, x.step)) : 0;
+      w.hi = w.start < x.in ? min64(p.kernel, (x.in - 1 - w.start) / x.step + 1) : 0;
+      w.hi = max64(w.lo, w.hi);
+      w.extent = include_pad ? min64(w.start + p.kernel, x.in + p.pad) - w.start : w.hi - w.lo;
+    }
+  }
+  static void fill_adaptive(Axis& x) {
+    x.step = 1;
+    for (int64_t o = 0; o < x.out; ++o) {
+      const int64_t start = o * x.in / x.out, n = ceil_div((o + 1) * x.in, x.out) - start;
+      x.windows[o] = {start, 0, n, n};
+      x.taps = max64(x.taps, n);
+    }
+  }
+  static void fill_covers(Axis& x) {
+    int64_t first = 0, last = -1;
+    for (int64_t i = 0; i < x.in; ++i) {
+      // The end before clipping: it never falls from one output to the next.
+      while (first < x.out && x.windows[first].start + (x.taps - 1) * x.step < i) ++first;
+      while (last + 1 < x.out && x.windows[last + 1].start <= i) ++last;
+      x.covers[i] = {first, last};
+    }
+  }
+};
+
+// Where a loop over the outputs stands.
+struct Cursor {
+  const Plan& p;
+  int64_t pixel, n, o[3];
+
+  Cursor(const Plan& plan, int64_t index) : p(plan), pixel(index) {
+    for (int d = 2; d >= 0; --d) {
+      o[d] = index % p.axis[d].out;
+      index /= p.axis[d].out;
+    }
+    n = index;
+  }
+  void next() {
+    ++pixel;
+    for (int d = 2; d >= 0; --d) {
+      if (++o[d] < p.axis[d].out) return;
+      o[d] = 0;
+    }
+    ++n;
+  }
+  const Window& window(int d) const { return p.axis[d].windows[o[d]]; }
+  bool empty() const {
+    return window(0).lo == window(0).hi || window(1).lo == window(1).hi || window(2).lo == window(2).hi;
+  }
+  int64_t first_tap() const {
+    return (window(0).lo * p.axis[1].taps + window(1).lo) * p.axis[2].taps + window(2).lo;
+  }
+  int64_t divisor() const { return window(0).extent * window(1).extent * window(2).extent; }
+  int64_t start() const {  // flat position of tap 0, which may lie outside
+    return (window(0).start * p.axis[1].in + window(1).start) * p.axis[2].in + window(2).start;
+  }
+};
+
+// Calls f(cursor, c0, c1) for every output and every slab of at most `slab` channels.
+template <class F>
+void for_each_output(const Plan& p, int64_t slab, const F& f) {
+  const int64_t slabs = ceil_div(p.channels, slab), work = p.taps() * min64(slab, p.channels);
+  parallel_for(p.batch * p.outputs() * slabs, kPoolGrain / (work + 1) + 1, [&](int64_t begin, int64_t end) {
+    Cursor at(p, begin / slabs);
+    int64_t c = begin % slabs * slab;
+    for (int64_t u = begin; u < end; ++u) {
+      f(at, c, min64(p.channels, c + slab));
+      c += slab;
+      if (c < p.channels) continue;
+      c = 0;
+      at.next();
+    }
+  });
+}
+
+// Calls f(cursor, row, tap, lo, hi) for every output that sees part of an input row: its taps tap + [lo, hi) fall on
+// row + (start + k * step) * C. A row (or a piece of one) has one writer and starts as zeros, so sums need no atomics
+// and are taken in one order whatever the thread count.
+template <class T, class F>
+void for_each_input_row(const Plan& p, T* x, const F& f) {
+  const Axis &a0 = p.axis[0], &a1 = p.axis[1], &a2 = p.axis[2];
+  const int64_t channels = p.channels, piece = min64(a2.in, max64(16, 16384 / (channels + 1)));
+  const int64_t pieces = ceil_div(a2.in, piece);
+  const int64_t work = piece * channels * max64(1, p.taps() * p.outputs() / p.inputs());
+  parallel_for(p.batch * a0.in * a1.in * pieces, kPoolGrain / (work + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t line = u / pieces, i1 = line % a1.in, i0 = line / a1.in % a0.in, n = line / a1.in / a0.in;
+      const int64_t begin2 = u % pieces * piece, end2 = min64(a2.in, begin2 + piece);
+      T* row = x + line * a2.in * channels;
+      std::memset(row + begin2 * channels, 0, static_cast<size_t>((end2 - begin2) * channels) * sizeof(T));
+      for (int64_t o0 = a0.covers[i0].first; o0 <= a0.covers[i0].last; ++o0) {
+        const int64_t k0 = a0.tap_of(o0, i0);
+        for (int64_t o1 = a1.covers[i1].first; k0 >= 0 && o1 <= a1.covers[i1].last; ++o1) {
+          const int64_t k1 = a1.tap_of(o1, i1);
+          if (k1 < 0) continue;
+          const int64_t first = a2.covers[begin2].first, last = a2.covers[end2 - 1].last;
+          Cursor at(p, ((n * a0.out + o0) * a1.out + o1) * a2.out + min64(first, a2.out - 1));
+          for (int64_t o2 = first; o2 <= last; ++o2, ++at.pixel, ++at.o[2]) {
+            const Window& w = a2.windows[o2];
+            const int64_t lo = w.start < begin2 ? max64(w.lo, ceil_div(begin2 - w.start, a2.step)) : w.lo;
+            const int64_t hi = w.start < end2 ? min64(w.hi, (end2 - 1 - w.start) / a2.step + 1) : 0;
+            if (lo < hi) f(at, row, (k0 * a1.taps + k1) * a2.taps, lo, hi);
+          }
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace pydl
