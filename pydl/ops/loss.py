@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from pydl import _core
 from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.graph.engine import apply, wrap
-from pydl.graph.op import Op
+from pydl.graph.op import Cost, Op, Shape
 from pydl.ops import elementwise as e
+from pydl.ops._common import check_floating, contiguous, empty, empty_like
 from pydl.ops.activation import relu, softplus
+from pydl.ops.index import gather
 from pydl.ops.reduce import mean, norm, sum
-from pydl.ops.shape import unsqueeze
+from pydl.ops.shape import squeeze, unsqueeze
 from pydl.ops.softmax import log_softmax
 
 __all__ = [
@@ -75,73 +78,101 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
 # --------------------------------------------------------------------------- classification
 
 
-def _targets(op: str, shape: tuple[int, ...], target: Any, ignore_index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Class numbers (ignored ones as 0) and the mask of those that count; shape (N, C, ...) wants (N, ...)."""
-    t = target.data
-    if t.dtype.kind not in "iu":
-        raise DTypeError(f"[{op}] class numbers must be integers, got {t.dtype}; convert with .long()")
-    expected = (shape[0], *shape[2:]) if len(shape) > 1 else ()
-    if t.shape != expected:
-        raise ShapeError(f"[{op}] target of shape {t.shape} for input {shape}; expected class numbers of shape {expected}")
-    used = t != ignore_index
-    classes = shape[1] if len(shape) > 1 else shape[0]
-    wrong = used & ((t < 0) | (t >= classes))
-    if wrong.any():
-        raise ArgumentError(
-            f"[{op}] target holds class {t[wrong].flat[0]} at position {tuple(int(i) for i in np.argwhere(wrong)[0])}, but the "
-            f"input of shape {shape} has {classes} classes (0 to {classes - 1}); ignore_index={ignore_index}"
+def _check_targets(op: str, x: np.ndarray, target: np.ndarray) -> None:
+    """Scores (N, C, ...) want integer class numbers (N, ...)."""
+    if target.dtype.kind not in "iu":
+        raise DTypeError(f"[{op}] class numbers must be integers, got {target.dtype}; convert with .long()")
+    expected = (x.shape[0], *x.shape[2:])
+    if target.shape != expected:
+        raise ShapeError(
+            f"[{op}] target of shape {target.shape} for input {x.shape}; expected class numbers of shape {expected}"
         )
-    return np.where(used, t, 0).astype(np.int64), used
 
 
-class NegativeLogLikelihood(Op):
-    """loss = -sum_i weight_i logp[i, target_i], one value per position; smoothing mixes in the mean over classes."""
+def _class_weight(op: str, x: np.ndarray, weight: Any) -> np.ndarray:
+    """One factor for each class in the dtype of the scores; empty stands for all 1."""
+    if weight is None:
+        return np.empty(0, x.dtype)
+    if weight.shape != (x.shape[1],):
+        raise ShapeError(f"[{op}] weight of shape {weight.shape}; expected one for each class: ({x.shape[1]},)")
+    return np.ascontiguousarray(weight, x.dtype)
 
-    name = "nll_loss"
+
+def _wrong_class(op: str, target: np.ndarray, at: tuple[int, ...], classes: int, ignore_index: int | None) -> ArgumentError:
+    return ArgumentError(
+        f"[{op}] target holds class {target[at]} at position {at}, but the input has {classes} classes (0 to {classes - 1})"
+        + ("" if ignore_index is None else f"; ignore_index={ignore_index}")
+    )
+
+
+def _class_numbers(
+    op: str, x: np.ndarray, target: np.ndarray, ignore_index: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The checked class numbers, ignored ones as 0, and the mask of those that count."""
+    _check_targets(op, x, target)
+    used = np.ones(target.shape, bool) if ignore_index is None else target != ignore_index
+    wrong = used & ((target < 0) | (target >= x.shape[1]))
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise _wrong_class(op, target, at, x.shape[1], ignore_index)
+    return np.where(used, target, 0), used
+
+
+class CrossEntropy(Op):
+    """Softmax and negative log-likelihood in one pass each way (kernel: csrc/cpu/loss.cpp)."""
+
+    name = "cross_entropy"
+
+    @staticmethod
+    def shape(
+        x: np.ndarray, target: np.ndarray, weight: Any, ignore_index: int, reduction: str, smoothing: float
+    ) -> Shape:
+        check_floating("cross_entropy", input=x)
+        _check_targets("cross_entropy", x, target)
+        return target.shape if reduction == "none" else ()
 
     @staticmethod
     def forward(
-        ctx: Any, logp: np.ndarray, target: np.ndarray, weights: np.ndarray, smoothing: float, class_weight: Any
+        ctx: Any, x: np.ndarray, target: np.ndarray, weight: Any, ignore_index: int, reduction: str, smoothing: float
     ) -> np.ndarray:
-        ctx.args = logp.shape, logp.dtype, target, weights, smoothing, class_weight
-        index = np.expand_dims(target, 1)
-        picked = np.take_along_axis(logp, index, 1).squeeze(1)
-        loss = -(1 - smoothing) * weights * picked
-        if smoothing:
-            # Smoothing spreads smoothing / C over all classes, each with its own class weight.
-            spread = np.einsum("nc...,c->n...", logp, class_weight) / logp.shape[1]
-            loss -= smoothing * spread * (weights != 0)
-        return loss.astype(logp.dtype, copy=False)
+        CrossEntropy.shape(x, target, weight, ignore_index, reduction, smoothing)
+        factors = _class_weight("cross_entropy", x, weight)
+        classes = x.shape[1]
+        loss, used = empty(target.shape, x.dtype), empty(target.shape, x.dtype)
+        stats = empty((2, target.size), x.dtype)
+        rows, numbers = _scores_last(x), np.ascontiguousarray(target, np.int64)
+        wrong = _core.cross_entropy(rows, numbers, factors, ignore_index, smoothing, loss, used, stats)
+        if wrong >= 0:
+            at = tuple(int(i) for i in np.unravel_index(wrong, target.shape))
+            raise _wrong_class("cross_entropy", target, at, classes, ignore_index)
+        ctx.save(x, target, stats)
+        total = float(used.sum(dtype=np.float64)) if reduction == "mean" else 1.0
+        ctx.args = factors, ignore_index, reduction, smoothing, total
+        if reduction == "none":
+            return loss
+        return np.asarray(float(loss.sum(dtype=np.float64)) / total if total else np.nan, x.dtype)
 
     @staticmethod
     def backward(ctx: Any, g: np.ndarray) -> np.ndarray:
-        shape, dtype, target, weights, smoothing, class_weight = ctx.args
-        dx = np.zeros(shape, dtype)
-        if smoothing:
-            per_class = (class_weight * (-smoothing / shape[1])).reshape(1, -1, *(1,) * (len(shape) - 2))
-            dx += per_class * np.expand_dims(g * (weights != 0), 1)
-        index = np.expand_dims(target, 1)
-        picked = np.take_along_axis(dx, index, 1) - np.expand_dims((1 - smoothing) * weights * g, 1)
-        np.put_along_axis(dx, index, picked.astype(dtype), 1)
-        return dx
+        x, target, stats = ctx.saved
+        factors, ignore_index, reduction, smoothing, total = ctx.args
+        if reduction == "none":
+            g = contiguous(g)
+        else:
+            g = np.full(target.shape, float(g) / total if total else np.nan, x.dtype)
+        rows, numbers = _scores_last(x), np.ascontiguousarray(target, np.int64)
+        dx = empty_like(rows)
+        _core.cross_entropy_backward(rows, numbers, factors, ignore_index, smoothing, stats, g, dx)
+        return np.moveaxis(dx.reshape(x.shape[0], *x.shape[2:], x.shape[1]), -1, 1)
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        return Cost(4 * args[0].size, args[0].nbytes + args[1].nbytes)
 
 
-def _nll(op: str, logp: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float) -> Any:
-    if logp.data.ndim == 1:
-        logp, target = unsqueeze(logp, 0), unsqueeze(target, 0)
-    shape = logp.data.shape
-    numbers, used = _targets(op, shape, target, ignore_index)
-    class_weight = np.ones(shape[1], logp.data.dtype)
-    if weight is not None:
-        if weight.data.shape != (shape[1],):
-            raise ShapeError(f"[{op}] weight of shape {weight.data.shape}; expected one for each class: ({shape[1]},)")
-        class_weight = weight.data.astype(logp.data.dtype)
-    weights = (class_weight[numbers] * used).astype(logp.data.dtype)
-    loss = apply(NegativeLogLikelihood, logp, numbers, weights, smoothing, class_weight)
-    if reduction != "mean":
-        return _reduce(op, loss, reduction)
-    total = float(weights.sum(dtype=np.float64))
-    return sum(loss) * (1.0 / total if total else float("nan"))
+def _scores_last(x: np.ndarray) -> np.ndarray:
+    """Scores (N, C, ...) as [positions, C] in C order: a view of channels-last data."""
+    return contiguous(np.moveaxis(x, 1, -1)).reshape(-1, x.shape[1])
 
 
 def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Any:
@@ -149,7 +180,23 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
 
     "mean" divides by the sum of the weights of the targets that count; if all are ignored it is NaN, as in PyTorch.
     """
-    return _nll("nll_loss", input, target, weight, ignore_index, reduction, 0.0)
+    if input.data.ndim == 1:
+        return _squeezed(nll_loss(unsqueeze(input, 0), unsqueeze(target, 0), weight, ignore_index, reduction), reduction)
+    x = input.data
+    numbers, used = _class_numbers("nll_loss", x, target.data, ignore_index)
+    factors = used.astype(x.dtype)
+    if weight is not None:
+        factors *= _class_weight("nll_loss", x, weight.data)[numbers]
+    loss = -squeeze(gather(input, 1, wrap(np.expand_dims(numbers, 1))), 1) * wrap(factors)
+    if reduction != "mean":
+        return _reduce("nll_loss", loss, reduction)
+    total = float(factors.sum(dtype=np.float64))
+    return sum(loss) * (1.0 / total if total else float("nan"))
+
+
+def _squeezed(loss: Any, reduction: str) -> Any:
+    """The loss of a batch of one that was made from a single sample."""
+    return squeeze(loss, 0) if reduction == "none" else loss
 
 
 def cross_entropy(
@@ -166,6 +213,8 @@ def cross_entropy(
         A factor for each class.
     ignore_index : int
         Targets of this number count nothing.
+    reduction : str
+        "mean" divides by the sum of the weights of the targets that count (NaN if there is none); "sum"; "none".
     label_smoothing : float
         Share of the probability spread evenly over all classes (Szegedy et al. 2016).
 
@@ -176,20 +225,28 @@ def cross_entropy(
     """
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"[cross_entropy] label_smoothing must be between 0 and 1, got {label_smoothing}")
+    if reduction not in ("mean", "sum", "none"):
+        raise ArgumentError(f"[cross_entropy] reduction={reduction!r}; expected 'mean', 'sum' or 'none'")
     if input.data.ndim == 0:
         raise ShapeError("[cross_entropy] input must have shape (N, C, ...) or (C), got a scalar")
-    logp = log_softmax(input, 1 if input.data.ndim > 1 else 0)
+    if input.data.ndim == 1:
+        rows = unsqueeze(input, 0), unsqueeze(target, 0)
+        return _squeezed(cross_entropy(*rows, weight, ignore_index, reduction, label_smoothing), reduction)
     if target.data.dtype.kind == "f":
-        _same_shape("cross_entropy", input, target)
-        classes = input.data.shape[1 if input.data.ndim > 1 else 0]
-        p = target * (1 - label_smoothing) + label_smoothing / classes
-        if weight is not None:
-            p = p * weight.reshape(*(1, -1) if input.data.ndim > 1 else (-1,), *(1,) * max(input.data.ndim - 2, 0))
-        loss = -sum(logp * p, 1 if input.data.ndim > 1 else 0)
-        if reduction == "mean":  # PyTorch divides by the number of positions here, whatever the weights
-            return sum(loss) * (1.0 / max(loss.data.size, 1))
-        return _reduce("cross_entropy", loss, reduction)
-    return _nll("cross_entropy", logp, target, weight, ignore_index, reduction, float(label_smoothing))
+        return _cross_entropy_of_probabilities(input, target, weight, reduction, label_smoothing)
+    return apply(CrossEntropy, input, target, weight, ignore_index, reduction, float(label_smoothing))
+
+
+def _cross_entropy_of_probabilities(input: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:
+    _same_shape("cross_entropy", input, target)
+    p = target * (1 - smoothing) + smoothing / input.data.shape[1]
+    if weight is not None:
+        factors = _class_weight("cross_entropy", input.data, weight.data)
+        p = p * wrap(factors.reshape(1, -1, *(1,) * (input.data.ndim - 2)))
+    loss = -sum(log_softmax(input, 1) * p, 1)
+    if reduction == "mean":  # PyTorch divides by the number of positions here, whatever the weights
+        return sum(loss) * (1.0 / max(loss.data.size, 1))
+    return _reduce("cross_entropy", loss, reduction)
 
 
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
@@ -258,11 +315,9 @@ def multi_margin_loss(
     input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
 ) -> Any:
     """Multi-class hinge: sum over c != t of max(0, margin - x_t + x_c)^p, divided by C. Input (N, C), target (N)."""
-    from pydl.ops.index import gather
-
     if input.data.ndim != 2:
         raise ShapeError(f"[multi_margin_loss] input must be (N, C), got {input.data.shape}")
-    numbers, _ = _targets("multi_margin_loss", input.data.shape, target, -1)
+    numbers, _ = _class_numbers("multi_margin_loss", input.data, target.data, None)
     right = gather(input, 1, wrap(numbers[:, None]))
     loss = relu(margin - right + input)
     if p == 2:
