@@ -59,6 +59,12 @@ class Generator:
         self._offset += _core.random_fill(kind, self._seed, self._offset, a, b, out)
         return out
 
+    def reserve(self, blocks: int) -> tuple[int, int]:
+        """The seed, and the first of `blocks` counter values that are from now on the caller's (dropout in a kernel)."""
+        first = self._offset
+        self._offset += blocks
+        return self._seed, first
+
     def draw(self, shape: Any, kind: int, a: float, b: float, dtype: Any = np.float32) -> np.ndarray:
         if np.dtype(dtype) not in FLOATS:
             raise ArgumentError(f"random numbers come as float32 or float64, got dtype={np.dtype(dtype)}")

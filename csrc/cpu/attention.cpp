@@ -8,6 +8,7 @@ namespace {
 constexpr int64_t kQueries = 112 / kPanelRows * kPanelRows;  // queries per block of the backward pass
 constexpr int64_t kLongestChunk = 36 * kPanelRows;           // queries per task of the forward pass: their sums stay in L2
 constexpr int64_t kTasks = 16;                               // enough for the threads of a common machine
+constexpr int64_t kLeastWork = 1 << 17;                      // multiplications for which a second thread pays
 
 // The sizes, by their letters.
 struct Sizes {
@@ -15,6 +16,8 @@ struct Sizes {
   explicit Sizes(const AttentionArgs& a)
       : N(a.q.shape[0]), H(a.q.shape[1]), G(a.k.shape[1]), L(a.q.shape[2]), S(a.k.shape[2]), E(a.q.shape[3]), F(a.v.shape[3]) {}
   int64_t group(int64_t h) const { return h / (H / G); }
+  // How many of `tasks` equal tasks to give a thread at once.
+  int64_t grain(int64_t tasks) const { return max64(1, kLeastWork / max64(1, N * H * L * S * (E + F) / max64(1, tasks))); }
 };
 
 template <class T>
@@ -133,7 +136,7 @@ void forward(const AttentionArgs& a) {
   // A query's sum does not depend on the task it is in: the cut may follow the number of heads.
   const int64_t chunks = max64(ceil_div(z.L, kLongestChunk), min64(ceil_div(z.L, 4 * kPanelRows), ceil_div(kTasks, heads)));
   const int64_t length = round_up(ceil_div(z.L, chunks), kPanelRows);
-  parallel_for(heads * chunks, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(heads * chunks, z.grain(heads * chunks), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t i = t % chunks * length;
       if (i < z.L) forward_task<T>(a, z, t / chunks / z.H, t / chunks % z.H, i, min64(z.L, i + length));
@@ -325,7 +328,7 @@ void backward(const AttentionGradArgs& args) {
   const int64_t length = ceil_div(blocks, chunks) * kKeys;
   Scratch<T> copies(max64(1, (chunks - 1) * rows * z.E));
   const int64_t ld = args.dq.strides[2];
-  parallel_for(groups * chunks, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(groups * chunks, z.grain(groups * chunks), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t n = t / chunks / z.G, g = t / chunks % z.G, c = t % chunks, from = c * length;
       const int64_t to = min64(z.S, from + length);

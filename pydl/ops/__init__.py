@@ -1,6 +1,7 @@
 """All operations, one file per family. Public functions carry PyTorch's names, argument order and defaults."""
 
 from pydl.ops.activation import *
+from pydl.ops.attention import *
 from pydl.ops.conv import *
 from pydl.ops.einsum import *
 from pydl.ops.elementwise import *
