@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -257,7 +258,7 @@ class MultiHeadAttention(Op):
         return (*projected[0].shape[:2], width)
 
     @staticmethod
-    def _heads(projected: tuple[np.ndarray, ...], heads: int, batch_first: bool) -> list[np.ndarray]:
+    def _heads(projected: Sequence[np.ndarray], heads: int, batch_first: bool) -> list[np.ndarray]:
         """Views (N, H, T, D) of queries, keys and values."""
         parts = {1: (3,), 2: (1, 2), 3: (1, 1, 1)}[len(projected)]
         return [_on_heads(x, heads, batch_first, n, i) for x, n in zip(projected, parts, strict=True) for i in range(n)]
@@ -294,7 +295,7 @@ class MultiHeadAttention(Op):
     @classmethod
     def cost(cls, out_shape: Shape, *args: Any) -> Cost:
         heads, batch_first, options, _, *projected = args
-        q, k, v = cls._heads(tuple(projected), heads, batch_first)
+        q, k, v = cls._heads(projected, heads, batch_first)
         return _cost(q.shape, k.shape, v.shape, options.causal_offset is not None, q.itemsize)
 
 
@@ -321,7 +322,9 @@ def multi_head_attention(
     width = shapes[0][-1] // (3 if len(shapes) == 1 else 1)
     expected = {1: [3 * width], 2: [width, 2 * width], 3: [width] * 3}[len(shapes)]
     if [s[-1] for s in shapes] != expected or num_heads < 1 or width % num_heads:
-        raise ShapeError(f"[{name}] projections of shapes {shapes} do not divide into {num_heads} heads; expected widths {expected}")
+        raise ShapeError(
+            f"[{name}] projections of shapes {shapes} do not divide into {num_heads} heads; expected widths {expected}"
+        )
     batch, queries = (0, 1) if batch_first else (1, 0)
     rows = shapes[0][batch] * num_heads * shapes[0][queries]
     options = draw_options(1 / math.sqrt(max(width // num_heads, 1)), 0 if is_causal else None, float(dropout_p), generator, rows,
@@ -337,7 +340,9 @@ class SplitRows(Op):
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, *sizes: int) -> Any:
         if sum(sizes) != x.shape[0]:
-            raise ShapeError(f"[split_rows] sizes {sizes} add up to {sum(sizes)}, the tensor of shape {x.shape} has {x.shape[0]} rows")
+            raise ShapeError(
+                f"[split_rows] sizes {sizes} add up to {sum(sizes)}, the tensor of shape {x.shape} has {x.shape[0]} rows"
+            )
         return tuple(np.split(x, np.cumsum(sizes)[:-1]))
 
     @staticmethod
