@@ -1,33 +1,13 @@
-"""Layers, containers, losses and initialisers with PyTorch's names."""
+"""Layers, containers, losses and initialisers with PyTorch's names: one file a family, its `__all__` is public here."""
 
-from pydl.nn import init
-from pydl.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from pydl.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from pydl.nn.functional_modules import MODULES as _MODULES
-from pydl.nn.linear import Flatten, Identity, Linear, Unflatten
-from pydl.nn.module import Module, Parameter
-from pydl.nn.norm import (
-    BatchNorm1d,
-    BatchNorm2d,
-    BatchNorm3d,
-    GroupNorm,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-    LayerNorm,
-    LocalResponseNorm,
-    RMSNorm,
-)
+from pydl.nn import functional, init, utils
+from pydl.nn.activation import *
+from pydl.nn.containers import *
+from pydl.nn.conv import *
+from pydl.nn.functional_modules import *
+from pydl.nn.linear import *
+from pydl.nn.local import *
+from pydl.nn.module import *
+from pydl.nn.norm import *
+from pydl.nn.padding import *
 from pydl.nn.pool import *
-from pydl.nn.pool import __all__ as _POOL
-
-globals().update(_MODULES)
-
-__all__ = [
-    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
-    "LayerNorm", "LocalResponseNorm", "RMSNorm",
-    "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Flatten", "Identity", "Linear",
-    "Module", "ModuleDict", "ModuleList", "Parameter", "ParameterDict", "ParameterList", "Sequential", "Unflatten", "init",
-    *_MODULES,
-    *_POOL,
-]

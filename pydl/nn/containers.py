@@ -8,6 +8,8 @@ from typing import Any
 from pydl.errors import ArgumentError
 from pydl.nn.module import Module, Parameter
 
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
+
 
 class _Indexed(Module):
     """Shared by the containers whose members are numbered."""
@@ -18,12 +20,34 @@ class _Indexed(Module):
     def __iter__(self) -> Iterator[Module]:
         return iter(self._modules.values())
 
+    def _key(self, index: int) -> str:
+        """The name of the member at a position, negative ones counted from the end."""
+        if not isinstance(index, int) or not -len(self) <= index < len(self):
+            raise ArgumentError(f"{type(self).__name__}: index {index} for {len(self)} modules")
+        return list(self._modules)[index]
+
     def __getitem__(self, index: Any) -> Any:
-        members = list(self._modules.values())
-        return type(self)(*members[index]) if isinstance(index, slice) else members[index]
+        """A member, or for a slice a container of the members, under the names they have."""
+        if not isinstance(index, slice):
+            return self._modules[self._key(index)]
+        part = type(self)()
+        part._modules.update(list(self._modules.items())[index])
+        return part
 
     def __setitem__(self, index: int, module: Module) -> None:
-        self.register_module(list(self._modules)[index], module)
+        self.register_module(self._key(index), module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        keys = list(self._modules)[index] if isinstance(index, slice) else [self._key(index)]
+        for key in keys:
+            del self._modules[key]
+        self._renumber(list(self._modules.items()))
+
+    def _renumber(self, members: list[tuple[str, Any]]) -> None:
+        """Members that are named by a number get the number of their position."""
+        self._modules.clear()
+        for i, (name, module) in enumerate(members):
+            self.register_module(str(i) if name.isdecimal() else name, module)
 
     def append(self, module: Module) -> Any:
         self.register_module(str(len(self)), module)
@@ -33,6 +57,20 @@ class _Indexed(Module):
         for m in modules:
             self.append(m)
         return self
+
+    __iadd__ = extend
+
+    def insert(self, index: int, module: Module) -> Any:
+        members = list(self._modules.items())
+        members.insert(index, ("0", module))
+        self._renumber(members)
+        return self
+
+    def pop(self, index: int = -1) -> Module:
+        """Take a member out."""
+        module = self[index]
+        del self[index]
+        return module
 
 
 class Sequential(_Indexed):
@@ -59,21 +97,31 @@ class ModuleList(_Indexed):
         super().__init__()
         self.extend(modules)
 
-    def __getitem__(self, index: Any) -> Any:
-        members = list(self._modules.values())
-        return ModuleList(members[index]) if isinstance(index, slice) else members[index]
-
 
 class ModuleDict(Module):
     """Modules by name."""
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
         super().__init__()
-        for name, module in (modules or {}).items():
+        self.update(modules or {})
+
+    def update(self, modules: Mapping[str, Module]) -> None:
+        """Add or replace members."""
+        for name, module in modules.items():
             self.register_module(name, module)
+
+    def pop(self, key: str) -> Module:
+        """Take a member out."""
+        return self._modules.pop(key)
+
+    def clear(self) -> None:
+        self._modules.clear()
 
     def __getitem__(self, key: str) -> Any:
         return self._modules[key]
+
+    def __delitem__(self, key: str) -> None:
+        del self._modules[key]
 
     def __setitem__(self, key: str, module: Module) -> None:
         self.register_module(key, module)
@@ -141,5 +189,17 @@ class ParameterDict(Module):
     def __iter__(self) -> Iterator[str]:
         return iter(self._parameters)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._parameters
+
+    def __delitem__(self, key: str) -> None:
+        del self._parameters[key]
+
     def items(self) -> Any:
         return self._parameters.items()
+
+    def keys(self) -> Any:
+        return self._parameters.keys()
+
+    def values(self) -> Any:
+        return self._parameters.values()

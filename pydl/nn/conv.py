@@ -12,6 +12,8 @@ from pydl.nn.linear import new_parameter
 from pydl.nn.module import Module
 from pydl.ops.conv import resolve_padding, tuple_of
 
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+
 Ints = int | Sequence[int]
 
 

@@ -1,83 +1,121 @@
-"""Modules that only hold arguments for one function: activations and losses, made from a table of records.
+"""Modules that only hold arguments for one function: activations and losses.
 
-Each record gives the class name, the function, and its arguments with defaults; the class's docstring, signature and
-``repr`` follow from it.
+Each class names its function; the arguments after the inputs, their defaults, the docstring and the ``repr`` follow from
+the function's signature.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from pydl import ops
 from pydl.nn.module import Module
 
+__all__ = [
+    "BCELoss", "BCEWithLogitsLoss", "CELU", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "ELU", "GELU",
+    "GLU", "GaussianNLLLoss", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "HingeEmbeddingLoss", "HingeLoss",
+    "HuberLoss", "KLDivLoss", "L1Loss", "LeakyReLU", "LogSigmoid", "LogSoftmax", "MSELoss", "MarginRankingLoss", "Mish",
+    "MultiMarginLoss", "NLLLoss", "PoissonNLLLoss", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "SmoothL1Loss",
+    "SoftMarginLoss", "Softmax", "Softmin", "Softplus", "Softshrink", "Softsign", "Step", "Tanh", "Tanhshrink", "Threshold",
+    "TripletMarginLoss",
+]
+
 
 class FunctionModule(Module):
-    """Calls `function` with the inputs of forward and the arguments given at construction."""
+    """Calls `function` with the inputs of forward and the arguments given at construction, which are attributes.
 
-    function: Callable[..., Any]
-    parameters_of: inspect.Signature
-    buffers_of: tuple[str, ...] = ()
+    Class arguments: `function`; `inputs`, how many of its arguments forward takes; `buffers`, the names of arguments that
+    are tensors (class weights, say), saved with the module.
+    """
+
+    function: ClassVar[Callable[..., Any]]
+    signature: ClassVar[inspect.Signature]
+    buffers_of: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(
+        cls, function: Callable[..., Any] | None = None, inputs: int = 1, buffers: tuple[str, ...] = (), **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        if function is None:  # a user's subclass of one of the classes below
+            return
+        # `dtype` is an argument of softmax as a function only, as in PyTorch.
+        arguments = [p for p in list(inspect.signature(function).parameters.values())[inputs:] if p.name != "dtype"]
+        cls.function, cls.signature, cls.buffers_of = staticmethod(function), inspect.Signature(arguments), buffers
+        cls.__signature__ = cls.signature  # type: ignore[attr-defined]  # what help() and IDEs show
+        cls.__doc__ = f"Module form of `pydl.{function.__name__}`: {function.__doc__}"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
-        bound = self.parameters_of.bind(*args, **kwargs)
+        bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        self.arguments = {k: v for k, v in bound.arguments.items() if k not in self.buffers_of}
-        for name in self.buffers_of:
-            self.register_buffer(name, bound.arguments[name], persistent=False)
+        for name, value in bound.arguments.items():
+            if name in self.buffers_of:
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
 
     def forward(self, *inputs: Any) -> Any:
-        held = {name: self._buffers[name] for name in self.buffers_of}
-        return type(self).function(*inputs, **self.arguments, **held)
+        return type(self).function(*inputs, **{name: getattr(self, name) for name in self.signature.parameters})
 
     def extra_repr(self) -> str:
-        usual = self.parameters_of.parameters
-        return ", ".join(f"{k}={v!r}" for k, v in self.arguments.items() if v != usual[k].default)
+        shown = {n: (getattr(self, n), p.default) for n, p in self.signature.parameters.items() if n not in self.buffers_of}
+        return ", ".join(f"{name}={value!r}" for name, (value, default) in shown.items() if value != default)
 
 
-def _make(name: str, function: Callable[..., Any], inputs: int, buffers: tuple[str, ...] = ()) -> type[FunctionModule]:
-    parameters = list(inspect.signature(function).parameters.values())[inputs:]
-    return type(name, (FunctionModule,), {
-        "function": staticmethod(function),
-        "parameters_of": inspect.Signature(parameters),
-        "buffers_of": buffers,
-        "__doc__": f"Module form of `pydl.{function.__name__}`: {function.__doc__}",
-        "__module__": "pydl.nn",
-    })
+# --------------------------------------------------------------------------- activations
 
 
-_ACTIVATIONS: dict[str, Callable[..., Any]] = {
-    "ReLU": ops.relu, "LeakyReLU": ops.leaky_relu, "ELU": ops.elu, "CELU": ops.celu, "SELU": ops.selu, "GELU": ops.gelu,
-    "SiLU": ops.silu, "Softplus": ops.softplus, "Softsign": ops.softsign, "Hardtanh": ops.hardtanh, "ReLU6": ops.relu6,
-    "Hardsigmoid": ops.hardsigmoid, "Hardswish": ops.hardswish, "Mish": ops.mish, "LogSigmoid": ops.logsigmoid,
-    "Tanhshrink": ops.tanhshrink, "Softshrink": ops.softshrink, "Hardshrink": ops.hardshrink, "Threshold": ops.threshold,
-    "Step": ops.step, "GLU": ops.glu, "Tanh": ops.tanh, "Sigmoid": ops.sigmoid, "Softmax": ops.softmax,
-    "LogSoftmax": ops.log_softmax, "Softmin": ops.softmin,
-}
-_LOSSES: dict[str, tuple[Callable[..., Any], int, tuple[str, ...]]] = {
-    "MSELoss": (ops.mse_loss, 2, ()),
-    "L1Loss": (ops.l1_loss, 2, ()),
-    "SmoothL1Loss": (ops.smooth_l1_loss, 2, ()),
-    "HuberLoss": (ops.huber_loss, 2, ()),
-    "CrossEntropyLoss": (ops.cross_entropy, 2, ("weight",)),
-    "NLLLoss": (ops.nll_loss, 2, ("weight",)),
-    "BCELoss": (ops.binary_cross_entropy, 2, ("weight",)),
-    "BCEWithLogitsLoss": (ops.binary_cross_entropy_with_logits, 2, ("weight", "pos_weight")),
-    "KLDivLoss": (ops.kl_div, 2, ()),
-    "HingeLoss": (ops.hinge_loss, 2, ()),
-    "HingeEmbeddingLoss": (ops.hinge_embedding_loss, 2, ()),
-    "SoftMarginLoss": (ops.soft_margin_loss, 2, ()),
-    "MultiMarginLoss": (ops.multi_margin_loss, 2, ("weight",)),
-    "MarginRankingLoss": (ops.margin_ranking_loss, 3, ()),
-    "CosineEmbeddingLoss": (ops.cosine_embedding_loss, 3, ()),
-    "TripletMarginLoss": (ops.triplet_margin_loss, 3, ()),
-    "PoissonNLLLoss": (ops.poisson_nll_loss, 2, ()),
-    "GaussianNLLLoss": (ops.gaussian_nll_loss, 3, ()),
-    "CosineSimilarity": (ops.cosine_similarity, 2, ()),
-}
+class ReLU(FunctionModule, function=ops.relu): ...
+class ReLU6(FunctionModule, function=ops.relu6): ...
+class LeakyReLU(FunctionModule, function=ops.leaky_relu): ...
+class ELU(FunctionModule, function=ops.elu): ...
+class CELU(FunctionModule, function=ops.celu): ...
+class SELU(FunctionModule, function=ops.selu): ...
+class GELU(FunctionModule, function=ops.gelu): ...
+class SiLU(FunctionModule, function=ops.silu): ...
+class Mish(FunctionModule, function=ops.mish): ...
+class Softplus(FunctionModule, function=ops.softplus): ...
+class Softsign(FunctionModule, function=ops.softsign): ...
+class Tanh(FunctionModule, function=ops.tanh): ...
+class Sigmoid(FunctionModule, function=ops.sigmoid): ...
+class LogSigmoid(FunctionModule, function=ops.logsigmoid): ...
+class Hardtanh(FunctionModule, function=ops.hardtanh): ...
+class Hardsigmoid(FunctionModule, function=ops.hardsigmoid): ...
+class Hardswish(FunctionModule, function=ops.hardswish): ...
+class Hardshrink(FunctionModule, function=ops.hardshrink): ...
+class Softshrink(FunctionModule, function=ops.softshrink): ...
+class Tanhshrink(FunctionModule, function=ops.tanhshrink): ...
+class Threshold(FunctionModule, function=ops.threshold): ...
+class Step(FunctionModule, function=ops.step): ...
+class GLU(FunctionModule, function=ops.glu): ...
+class Softmax(FunctionModule, function=ops.softmax): ...
+class LogSoftmax(FunctionModule, function=ops.log_softmax): ...
+class Softmin(FunctionModule, function=ops.softmin): ...
 
-MODULES: dict[str, type[FunctionModule]] = {name: _make(name, f, 1) for name, f in _ACTIVATIONS.items()}
-MODULES |= {name: _make(name, *record) for name, record in _LOSSES.items()}
+
+# --------------------------------------------------------------------------- losses and similarities
+
+
+class MSELoss(FunctionModule, function=ops.mse_loss, inputs=2): ...
+class L1Loss(FunctionModule, function=ops.l1_loss, inputs=2): ...
+class SmoothL1Loss(FunctionModule, function=ops.smooth_l1_loss, inputs=2): ...
+class HuberLoss(FunctionModule, function=ops.huber_loss, inputs=2): ...
+class CrossEntropyLoss(FunctionModule, function=ops.cross_entropy, inputs=2, buffers=("weight",)): ...
+class NLLLoss(FunctionModule, function=ops.nll_loss, inputs=2, buffers=("weight",)): ...
+class BCELoss(FunctionModule, function=ops.binary_cross_entropy, inputs=2, buffers=("weight",)): ...
+class BCEWithLogitsLoss(
+    FunctionModule, function=ops.binary_cross_entropy_with_logits, inputs=2, buffers=("weight", "pos_weight")
+): ...
+class KLDivLoss(FunctionModule, function=ops.kl_div, inputs=2): ...
+class HingeLoss(FunctionModule, function=ops.hinge_loss, inputs=2): ...
+class HingeEmbeddingLoss(FunctionModule, function=ops.hinge_embedding_loss, inputs=2): ...
+class SoftMarginLoss(FunctionModule, function=ops.soft_margin_loss, inputs=2): ...
+class MultiMarginLoss(FunctionModule, function=ops.multi_margin_loss, inputs=2, buffers=("weight",)): ...
+class MarginRankingLoss(FunctionModule, function=ops.margin_ranking_loss, inputs=3): ...
+class CosineEmbeddingLoss(FunctionModule, function=ops.cosine_embedding_loss, inputs=3): ...
+class TripletMarginLoss(FunctionModule, function=ops.triplet_margin_loss, inputs=3): ...
+class PoissonNLLLoss(FunctionModule, function=ops.poisson_nll_loss, inputs=2): ...
+class GaussianNLLLoss(FunctionModule, function=ops.gaussian_nll_loss, inputs=3): ...
+class CosineSimilarity(FunctionModule, function=ops.cosine_similarity, inputs=2): ...

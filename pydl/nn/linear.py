@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from pydl import ops
+from pydl.errors import ArgumentError
 from pydl.nn import init
 from pydl.nn.module import Module, Parameter
 from pydl.ops._common import empty
+
+__all__ = ["Bilinear", "Flatten", "Identity", "Linear", "Unflatten"]
 
 
 def new_parameter(*shape: int) -> Parameter:
@@ -42,6 +45,35 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Bilinear(Module):
+    """y_o = x1^T W_o x2 + b_o. Shapes: (..., in1_features), (..., in2_features) -> (..., out_features).
+
+    Weight (out, in1, in2) and bias start uniform within 1 / sqrt(in1_features), as in PyTorch.
+    """
+
+    def __init__(self, in1_features: int, in2_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        if in1_features < 1:
+            raise ArgumentError(f"Bilinear: in1_features must be positive, got {in1_features}")
+        self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
+        self.weight = new_parameter(out_features, in1_features, in2_features)
+        self.register_parameter("bias", new_parameter(out_features) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        bound = self.in1_features**-0.5
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input1: Any, input2: Any) -> Any:
+        return ops.bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (f"in1_features={self.in1_features}, in2_features={self.in2_features}, out_features={self.out_features}, "
+                f"bias={self.bias is not None}")
 
 
 class Identity(Module):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from pydl.errors import ArgumentError, GraphError, PydlError
 from pydl.graph import engine
+from pydl.nn.hooks import BackwardWatch, RemovableHandle
+from pydl.ops._common import empty_like
 from pydl.tensor import Tensor
 
+__all__ = ["Module", "Parameter"]
+
 M = TypeVar("M", bound="Module")
+_TABLES = ("_parameters", "_buffers", "_modules")
 
 
 class Parameter(Tensor):
@@ -30,6 +34,13 @@ class StateDictError(PydlError, KeyError):
     __str__ = PydlError.__str__
 
 
+class IncompatibleKeys(NamedTuple):
+    """What `load_state_dict` with ``strict=False`` left out."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
 class Module:
     """Base of all layers and networks.
 
@@ -39,7 +50,7 @@ class Module:
     training: bool = True
 
     def __init__(self) -> None:
-        for name in ("_parameters", "_buffers", "_modules", "_pre_hooks", "_forward_hooks", "_backward_hooks"):
+        for name in (*_TABLES, "_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"):
             object.__setattr__(self, name, {})
         object.__setattr__(self, "_transient", set())
         object.__setattr__(self, "_name", "")
@@ -49,30 +60,41 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if "_parameters" not in self.__dict__:
             raise GraphError(f"{type(self).__name__}.{name}: call super().__init__() before setting attributes")
-        tables = (self._parameters, self._modules, self._buffers)
         if isinstance(value, Parameter):
-            self._forget(name)
-            self._parameters[name] = value
+            self._put("_parameters", name, value)
         elif isinstance(value, Module):
-            self._forget(name)
-            self._modules[name] = value
-            object.__setattr__(value, "_name", name)
-        elif any(name in t for t in tables):
-            table = next(t for t in tables if name in t)
-            if value is not None and not (table is self._buffers and isinstance(value, Tensor)):
-                kind = "a Parameter" if table is self._parameters else "a Module" if table is self._modules else "a Tensor"
+            self._put("_modules", name, value)
+        elif (table := next((t for t in _TABLES if name in self.__dict__[t]), None)) is not None:
+            if value is not None and not (table == "_buffers" and isinstance(value, Tensor)):
+                kind = {"_parameters": "a Parameter", "_modules": "a Module", "_buffers": "a Tensor"}[table]
                 raise ArgumentError(f"{type(self).__name__}.{name}: expected {kind} or None, got {type(value).__name__}")
-            table[name] = value
+            self.__dict__[table][name] = value
         else:
             object.__setattr__(self, name, value)
 
-    def _forget(self, name: str) -> None:
+    def _put(self, table: str, name: str, value: Any) -> None:
+        """Set an entry of one table; a replaced entry keeps its place in the order."""
         self.__dict__.pop(name, None)
-        for table in (self._parameters, self._modules, self._buffers):
-            table.pop(name, None)
+        for other in _TABLES:
+            if other != table:
+                self.__dict__[other].pop(name, None)
+        self.__dict__[table][name] = value
+        if table == "_modules" and value is not None:
+            object.__setattr__(value, "_name", name)
+
+    def _register(self, table: str, name: str, value: Any, kind: type, noun: str) -> None:
+        if "_parameters" not in self.__dict__:
+            raise GraphError(f"{type(self).__name__}: call super().__init__() before registering {noun} {name!r}")
+        if not isinstance(name, str) or not name or "." in name:
+            raise ArgumentError(f"{type(self).__name__}: {noun} name {name!r}; expected a text without dots, not empty")
+        if hasattr(self, name) and name not in self.__dict__[table]:
+            raise ArgumentError(f"{type(self).__name__}: {noun} name {name!r} is an attribute already")
+        if value is not None and not isinstance(value, kind):
+            raise ArgumentError(f"{type(self).__name__}: {noun} {name!r} must be a {kind.__name__}, got {type(value).__name__}")
+        self._put(table, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        for table in ("_parameters", "_modules", "_buffers"):
+        for table in _TABLES:
             found = self.__dict__.get(table, {})
             if name in found:
                 return found[name]
@@ -90,21 +112,16 @@ class Module:
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """A parameter under a name; None reserves the name."""
-        self._forget(name)
-        self._parameters[name] = param
+        self._register("_parameters", name, param, Parameter, "parameter")
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """State that is saved but not learnt, such as running means; not saved if ``persistent=False``."""
-        self._forget(name)
-        self._buffers[name] = tensor
+        self._register("_buffers", name, tensor, Tensor, "buffer")
         (self._transient.discard if persistent else self._transient.add)(name)
 
     def register_module(self, name: str, module: Module | None) -> None:
         """A part under a name."""
-        self._forget(name)
-        self._modules[name] = module
-        if module is not None:
-            object.__setattr__(module, "_name", name)
+        self._register("_modules", name, module, Module, "module")
 
     add_module = register_module
 
@@ -115,54 +132,72 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         engine.push_module(self._name)
         try:
-            for hook in self._pre_hooks.values():
-                changed = hook(self, args)
-                if changed is not None:
-                    args = changed if isinstance(changed, tuple) else (changed,)
-            out = self.forward(*args, **kwargs)
-            for hook in self._forward_hooks.values():
-                changed = hook(self, args, out)
-                if changed is not None:
-                    out = changed
-            if self._backward_hooks:
-                self._watch_backward(out)
-            return out
+            if not (self._pre_hooks or self._forward_hooks or self._backward_hooks or self._backward_pre_hooks):
+                return self.forward(*args, **kwargs)
+            return self._call_with_hooks(args, kwargs)
         except PydlError as error:
             error.add_module(self._name)
             raise
         finally:
             engine.pop_module()
 
-    def _watch_backward(self, out: Any) -> None:
-        for t in out if isinstance(out, tuple) else (out,):
-            if isinstance(t, Tensor) and t.requires_grad:
-                for hook in self._backward_hooks.values():
-                    t.register_hook(functools.partial(hook, self))
+    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for hook, with_kwargs in list(self._pre_hooks.values()):
+            if with_kwargs:
+                changed = hook(self, args, kwargs)
+                if changed is not None:
+                    args, kwargs = changed
+            elif (changed := hook(self, args)) is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+        watch = None
+        if self._backward_hooks or self._backward_pre_hooks:
+            watch = BackwardWatch(self, list(self._backward_pre_hooks.values()), list(self._backward_hooks.values()))
+            args = watch.enter(args)
+        out = self.forward(*args, **kwargs)
+        for hook, with_kwargs in list(self._forward_hooks.values()):
+            changed = hook(self, args, kwargs, out) if with_kwargs else hook(self, args, out)
+            if changed is not None:
+                out = changed
+        return out if watch is None else watch.leave(out)
 
-    def _register(self, table: dict[int, Any], hook: Callable[..., Any]) -> RemovableHandle:
-        handle = RemovableHandle(table)
-        table[handle.key] = hook
-        return handle
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """`hook(module, args)` before forward; what it returns replaces the arguments.
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """`hook(module, args)` before forward; what it returns replaces the arguments."""
-        return self._register(self._pre_hooks, hook)
+        With `with_kwargs` it is ``hook(module, args, kwargs)``, and returns both.
+        """
+        return _add_hook(self._pre_hooks, (hook, with_kwargs), prepend)
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """`hook(module, args, output)` after forward; what it returns replaces the output."""
-        return self._register(self._forward_hooks, hook)
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """`hook(module, args, output)` after forward; what it returns replaces the output.
 
-    def register_output_grad_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """`hook(module, grad)` when the gradient of an output is known; what it returns replaces the gradient."""
-        return self._register(self._backward_hooks, hook)
+        With `with_kwargs` it is ``hook(module, args, kwargs, output)``.
+        """
+        return _add_hook(self._forward_hooks, (hook, with_kwargs), prepend)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """`hook(module, grad_output)` when the gradients of all outputs are known; what it returns replaces them."""
+        return _add_hook(self._backward_pre_hooks, hook, prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """`hook(module, grad_input, grad_output)` when the gradients of all inputs are known.
+
+        Both are tuples with one entry for each positional argument and each output, None where there is no gradient. What
+        the hook returns replaces `grad_input`. If no input requires a gradient, it is called as soon as `grad_output` is
+        known.
+        """
+        return _add_hook(self._backward_hooks, hook, prepend)
 
     # ------------------------------------------------------------------ walking
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all parts, with their paths; a shared part appears once."""
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """This module and all parts, with their paths; a shared part appears once, unless `remove_duplicate` is off."""
         seen: set[int] = set()
 
         def walk(path: str, module: Module) -> Iterator[tuple[str, Module]]:
-            if id(module) in seen:
+            if remove_duplicate and id(module) in seen:
                 return
             seen.add(id(module))
             yield path, module
@@ -181,22 +216,27 @@ class Module:
     def children(self) -> Iterator[Module]:
         return (m for _, m in self.named_children())
 
-    def _named(self, table: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
+    def _named(self, table: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
-        for path, module in self.named_modules(prefix) if recurse else iter([(prefix, self)]):
+        for path, module in self.named_modules(prefix, remove_duplicate) if recurse else iter([(prefix, self)]):
             for name, value in getattr(module, table).items():
-                if value is not None and id(value) not in seen:
+                if value is not None and not (remove_duplicate and id(value) in seen):
                     seen.add(id(value))
                     yield (f"{path}.{name}" if path else name), value
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
-        return self._named("_parameters", prefix, recurse)
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their paths; a shared one appears once, under its first name."""
+        return self._named("_parameters", prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         return (p for _, p in self.named_parameters(recurse=recurse))
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
-        return self._named("_buffers", prefix, recurse)
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        return self._named("_buffers", prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         return (b for _, b in self.named_buffers(recurse=recurse))
@@ -213,11 +253,18 @@ class Module:
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a dotted path."""
+        return self._entry("_parameters", target, "get_parameter")
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer at a dotted path."""
+        return self._entry("_buffers", target, "get_buffer")
+
+    def _entry(self, table: str, target: str, caller: str) -> Any:
         path, _, name = target.rpartition(".")
-        table = self.get_submodule(path)._parameters
-        if table.get(name) is None:
-            raise ArgumentError(f"get_parameter: no parameter {target!r}")
-        return table[name]
+        entries = self.get_submodule(path).__dict__[table]
+        if entries.get(name) is None:
+            raise ArgumentError(f"{caller}: no {caller[4:]} {target!r}; that module has {list(entries)}")
+        return entries[name]
 
     def apply(self: M, function: Callable[[Module], None]) -> M:
         """Call `function` on every part, children first, then on the module itself."""
@@ -228,8 +275,10 @@ class Module:
 
     # ------------------------------------------------------------------ modes
     def train(self: M, mode: bool = True) -> M:
-        for module in self.modules():
-            object.__setattr__(module, "training", mode)
+        """Training mode for this module and, by their own `train`, for all parts."""
+        object.__setattr__(self, "training", bool(mode))
+        for child in self.children():
+            child.train(mode)
         return self
 
     def eval(self: M) -> M:
@@ -255,12 +304,15 @@ class Module:
                 p.grad.zero_()
 
     def to(self: M, dtype: Any) -> M:
-        """Convert floating parameters and buffers, in place."""
-        for module in self.modules():
-            for table in (module._parameters, module._buffers):
-                for value in table.values():
-                    if value is not None and value.data.dtype.kind == "f":
-                        value.data = value.data.astype(np.dtype(dtype))
+        """Convert floating parameters, their gradients, and buffers, in place."""
+        dtype = np.dtype(dtype)
+        for value in [*self.parameters(), *self.buffers()]:
+            for t in (value, value.grad):
+                if t is not None and t.data.dtype.kind == "f" and t.data.dtype != dtype:
+                    converted = empty_like(t.data, dtype)
+                    np.copyto(converted, t.data, casting="same_kind")
+                    t.data = converted
+                    t.bump_version()
         return self
 
     def float(self: M) -> M:
@@ -286,12 +338,17 @@ class Module:
 
         return walk("", self)
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
         """Name -> tensor for all parameters and persistent buffers; the tensors share the module's memory."""
-        return {name: value.detach() for name, value in self._state()}
+        return {prefix + name: value.detach() for name, value in self._state()}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy values from a state dict; nothing is changed if anything does not fit.
+
+        Returns
+        -------
+        IncompatibleKeys
+            ``missing_keys`` and ``unexpected_keys``, both empty if `strict`.
 
         Raises
         ------
@@ -317,6 +374,7 @@ class Module:
             if key in arrays:
                 np.copyto(value.data, arrays[key], casting="unsafe")
                 value.bump_version()
+        return IncompatibleKeys(missing, unexpected)
 
     # ------------------------------------------------------------------ printing
     def extra_repr(self) -> str:
@@ -332,21 +390,13 @@ class Module:
         return f"{type(self).__name__}(\n{body})"
 
 
-class RemovableHandle:
-    """Removes a module hook again."""
-
-    _next = 0
-
-    def __init__(self, table: dict[int, Any]) -> None:
-        self.table = table
-        self.key = RemovableHandle._next
-        RemovableHandle._next += 1
-
-    def remove(self) -> None:
-        self.table.pop(self.key, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.remove()
+def _add_hook(table: dict[int, Any], entry: Any, prepend: bool) -> RemovableHandle:
+    handle = RemovableHandle(table)
+    if prepend:
+        later = dict(table)
+        table.clear()
+        table[handle.key] = entry
+        table.update(later)
+    else:
+        table[handle.key] = entry
+    return handle

@@ -14,6 +14,11 @@ from pydl.nn.linear import new_parameter
 from pydl.nn.module import Module
 from pydl.tensor import ones, tensor, zeros
 
+__all__ = [
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
+    "LayerNorm", "LocalResponseNorm", "RMSNorm",
+]
+
 
 class _ChannelNorm(Module):
     """Parameters and running statistics that batch and instance norm share."""

@@ -5,7 +5,9 @@ from pydl.ops.attention import *
 from pydl.ops.conv import *
 from pydl.ops.einsum import *
 from pydl.ops.elementwise import *
+from pydl.ops.fold import *
 from pydl.ops.index import *
+from pydl.ops.local import *
 from pydl.ops.loss import *
 from pydl.ops.matmul import *
 from pydl.ops.norm import *
