@@ -11,3 +11,4 @@ from pydl.nn.module import *
 from pydl.nn.norm import *
 from pydl.nn.padding import *
 from pydl.nn.pool import *
+from pydl.nn.rnn import *

@@ -12,10 +12,11 @@ import numpy as np
 from pydl.errors import ArgumentError, NonFiniteError, ShapeError
 from pydl.graph.engine import TensorCore, wrap
 from pydl.graph.modes import no_grad
+from pydl.nn import rnn_utils as rnn
 from pydl.ops import cat, reshape
 from pydl.ops.reduce import norm
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "vector_to_parameters"]
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "parameters_to_vector", "rnn", "vector_to_parameters"]
 
 
 def _with_gradients(parameters: Any) -> list[Any]:

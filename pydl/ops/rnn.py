@@ -30,7 +30,7 @@ GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru": 3, "gru_before": 3}
 
 
 def _op(cell: str) -> str:
-    """The name that errors use: what the user called."""
+    """The public function for a cell."""
     return "gru" if cell == "gru_before" else cell
 
 
@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     cell: str
     reverse: bool
     batch_sizes: np.ndarray  # int64 [T], falling
+    op: str                  # the name that errors use: the function that the user called
 
 
 class RnnLayer(Op):
@@ -51,7 +52,7 @@ class RnnLayer(Op):
     def shape(x: np.ndarray, h0: Any, c0: Any, w_ih: np.ndarray, w_hh: np.ndarray, b_ih: Any, b_hh: Any, w_hr: Any,
               plan: Plan) -> tuple[int, int, int, int]:
         """(rows, B, H, P), after all checks."""
-        op, gates = _op(plan.cell), GATES[plan.cell]
+        op, gates = plan.op, GATES[plan.cell]
         check_floating(op, input=x, h0=h0, c0=c0, weight_ih=w_ih, weight_hh=w_hh, bias_ih=b_ih, bias_hh=b_hh, weight_hr=w_hr)
         hidden = w_hh.shape[0] // gates if w_hh.ndim == 2 else 0
         outputs = w_hr.shape[0] if w_hr is not None and w_hr.ndim == 2 else hidden
@@ -86,9 +87,8 @@ class RnnLayer(Op):
     def forward(ctx: Any, x: np.ndarray, h0: Any, c0: Any, w_ih: np.ndarray, w_hh: np.ndarray, b_ih: Any, b_hh: Any, w_hr: Any,
                 plan: Plan) -> tuple[np.ndarray, ...]:
         rows, batch, hidden, outputs = RnnLayer.shape(x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr, plan)
-        x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr = (
-            None if a is None else contiguous(a) for a in (x, h0, c0, w_ih, w_hh, b_ih, b_hh, w_hr)
-        )
+        x, w_ih, w_hh = contiguous(x), contiguous(w_ih), contiguous(w_hh)
+        h0, c0, b_ih, b_hh, w_hr = (None if a is None else contiguous(a) for a in (h0, c0, b_ih, b_hh, w_hr))
         gated = GATES[plan.cell] > 1
         y, hn = empty((rows, outputs), x.dtype), empty((batch, outputs), x.dtype)
         cn = empty((batch, hidden), x.dtype) if plan.cell == "lstm" else None
@@ -119,7 +119,7 @@ class RnnLayer(Op):
 
     @staticmethod
     def cost(out_shape: Any, *args: Any) -> Cost:
-        x, _, _, w_ih, w_hh, _, _, w_hr, plan = args
+        x, _, _, w_ih, w_hh, _, _, w_hr, _ = args
         rows = x.shape[0]
         weights = w_ih.size + w_hh.size + (0 if w_hr is None else w_hr.size)
         saved = rows * (w_ih.shape[0] + 2 * w_hh.shape[1]) * x.itemsize
@@ -133,13 +133,12 @@ class TakeRows(Op):
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, index: np.ndarray, inverse: np.ndarray, fill: float) -> np.ndarray:
-        ctx.back = (inverse, x.shape)
+        ctx.inverse = inverse
         return _take_rows(x, index, fill)
 
     @staticmethod
     def backward(ctx: Any, g: np.ndarray) -> Any:
-        inverse, _ = ctx.back
-        return _take_rows(g, inverse, 0.0)
+        return _take_rows(g, ctx.inverse, 0.0)
 
 
 def _take_rows(x: np.ndarray, index: np.ndarray, fill: float) -> np.ndarray:
@@ -240,8 +239,9 @@ class _Network(NamedTuple):
         allowed = [layers * plain] + ([layers * (plain + 1)] if self.cell == "lstm" else [])
         if self.num_layers < 1 or len(self.params) not in allowed:
             raise ArgumentError(
-                f"[{self.op}] {len(self.params)} parameters for num_layers={self.num_layers}, bidirectional={self.bidirectional}, "
-                f"has_biases={self.has_biases}; expected {' or '.join(map(str, allowed))} (weight_ih, weight_hh, then biases)"
+                f"[{self.op}] {len(self.params)} parameters for num_layers={self.num_layers}, "
+                f"bidirectional={self.bidirectional}, has_biases={self.has_biases}; "
+                f"expected {' or '.join(map(str, allowed))} (weight_ih, weight_hh, then biases)"
             )
         if not 0 <= self.dropout <= 1:
             raise ArgumentError(f"[{self.op}] dropout={self.dropout}; expected a probability from 0 to 1")
@@ -252,7 +252,8 @@ class _Network(NamedTuple):
             if state is not None and state.data.shape != (layers, batch, width):
                 raise ShapeError(
                     f"[{self.op}] {name} of shape {state.data.shape}, expected ({layers}, {batch}, {width}): num_layers="
-                    f"{self.num_layers} times {self.directions} direction(s), batch size, {'proj_size' if w_hr is not None and name == 'h0' else 'hidden_size'}"
+                    f"{self.num_layers} times {self.directions} direction(s), batch size, "
+                    + ("proj_size" if w_hr is not None and name == "h0" else "hidden_size")
                 )
 
     def run(self, x: Any, batch_sizes: np.ndarray, states: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -265,7 +266,7 @@ class _Network(NamedTuple):
             for direction in range(self.directions):
                 k = layer * self.directions + direction
                 own = [None if s is None else getitem(s, k) for s in (*states, None)[:2]]
-                plan = Plan(self.cell, direction == 1, batch_sizes)
+                plan = Plan(self.cell, direction == 1, batch_sizes, self.op)
                 y, *ends = apply(RnnLayer, x, *own, *self.weights(layer, direction), plan)
                 outputs.append(y)
                 for kept, end in zip(last, ends, strict=True):
@@ -313,8 +314,8 @@ def packed_sequence(network: _Network, data: Any, batch_sizes: Any, states: tupl
     """Packed rows (N, E) through the network; the sequences of the states are in packed order."""
     sizes = np.ascontiguousarray(batch_sizes.data if isinstance(batch_sizes, TensorCore) else batch_sizes)
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or not len(sizes) or (np.diff(sizes) > 0).any() or sizes[-1] < 1:
-        raise ArgumentError(f"[{network.op}] batch_sizes {sizes.tolist()}: expected falling positive integers, one for each step; "
-                            "make them with pack_padded_sequence")
+        raise ArgumentError(f"[{network.op}] batch_sizes {sizes.tolist()}: expected falling positive integers, one for each "
+                            "step; make them with pack_padded_sequence")
     if data.data.ndim != 2 or len(data.data) != sizes.sum():
         raise ShapeError(f"[{network.op}] packed data of shape {data.data.shape}, expected ({int(sizes.sum())}, E): as many rows "
                          "as batch_sizes add up to")
@@ -413,10 +414,10 @@ def _cell(cell: str, input: Any, states: tuple[Any, ...], weights: Sequence[Any]
     single = input.data.ndim == 1
     for name, state in zip(("h", "c"), states, strict=False):
         if state is not None and state.data.ndim != input.data.ndim:
-            raise ShapeError(f"[{op}] {name} of shape {state.data.shape} beside input of shape {input.data.shape}: both need a batch "
-                             "axis, or neither")
+            raise ShapeError(f"[{op}] {name} of shape {state.data.shape} beside input of shape {input.data.shape}: both need a "
+                             "batch axis, or neither")
     x, *own = (unsqueeze(t, 0) if single and t is not None else t for t in (input, *states))
-    plan = Plan(cell, False, np.array([x.data.shape[0]], np.int64))
+    plan = Plan(cell, False, np.array([x.data.shape[0]], np.int64), op)
     _, *after = apply(RnnLayer, x, *(*own, None)[:2], *weights, None, plan)
     return tuple(squeeze(t, 0) if single else t for t in after)
 
