@@ -14,6 +14,8 @@ from pydl.nn.rnn_utils import PackedSequence
 from pydl.ops.rnn import FUNCTIONS, GATES, reorder
 from pydl.ops.shape import squeeze, unsqueeze
 
+__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"]
+
 
 def _check_sizes(name: str, **sizes: int) -> None:
     for key, value in sizes.items():
