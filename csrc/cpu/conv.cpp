@@ -86,9 +86,10 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
 template <class T>
 void data_gradient(const ConvArgs& a) {
   const bool whole = a.stride[0] == 1 && a.stride[1] == 1 && a.stride[2] == 1;
-  for (int64_t f0 = 0; f0 < a.stride[0]; ++f0)
-    for (int64_t f1 = 0; f1 < a.stride[1]; ++f1)
-      for (int64_t f2 = 0; f2 < a.stride[2]; ++f2) data_gradient_phase<T>(a, {f0, f1, f2}, whole);
+  // A stride beyond the input leaves its last phases without positions.
+  for (int64_t f0 = 0; f0 < min64(a.stride[0], a.in[0]); ++f0)
+    for (int64_t f1 = 0; f1 < min64(a.stride[1], a.in[1]); ++f1)
+      for (int64_t f2 = 0; f2 < min64(a.stride[2], a.in[2]); ++f2) data_gradient_phase<T>(a, {f0, f1, f2}, whole);
 }
 
 template <class T>
@@ -134,6 +135,9 @@ void check(const ConvArgs& a) {
   for (int d = 0; d < 3; ++d) {
     PYDL_CHECK(x.shape[d + 1] == a.in[d] && y.shape[d + 1] == a.out[d] && w.shape[d + 2] == a.kernel[d], "sizes do not fit");
     PYDL_CHECK(a.kernel[d] > 0 && a.stride[d] > 0 && a.dilation[d] > 0, "kernel, stride and dilation must be positive");
+    constexpr int64_t kMost = int64_t{1} << 31;  // products of these with sizes stay within 64 bits
+    PYDL_CHECK(a.kernel[d] < kMost && a.stride[d] < kMost && a.dilation[d] < kMost && a.pad[d] >= 0 && a.pad[d] < kMost,
+               "kernel, stride, dilation or padding out of range");
   }
 }
 

@@ -170,10 +170,11 @@ void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pac
 template <class T, class PackA, class PackB>
 void gemm_long_k(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c) {
   const int64_t size = M * N;
+  if (size == 0) return;
   constexpr int64_t kMostElements = int64_t{1} << 23;  // of all copies together
-  int64_t chunks = min64(min64(16, ceil_div(K, 4 * kBlockK)), max64(1, kMostElements / max64(size, 1)));
-  const int64_t per_chunk = ceil_div(ceil_div(K, kBlockK), chunks) * kBlockK;
-  chunks = max64(1, ceil_div(K, per_chunk));
+  int64_t chunks = max64(1, min64(min64(16, ceil_div(K, 4 * kBlockK)), kMostElements / size));
+  const int64_t per_chunk = max64(1, ceil_div(ceil_div(K, kBlockK), chunks)) * kBlockK;
+  chunks = max64(1, ceil_div(K, per_chunk));  // K = 0: one empty chunk writes the zeros
   const int64_t panels = ceil_div(N, Tile<T>::columns);
   // One chunk only (a large C): threads share the columns instead.
   const int64_t n_pieces = chunks >= 8 ? 1 : min64(panels, ceil_div(16, chunks));

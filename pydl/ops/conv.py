@@ -15,7 +15,7 @@ from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape
-from pydl.ops._common import channels_last, check_floating, empty_channels_last, empty_like
+from pydl.ops._common import channels_last, check_floating, contiguous, empty_channels_last, empty_like
 from pydl.ops.reduce import _reduce
 from pydl.ops.shape import squeeze, unsqueeze
 
@@ -27,12 +27,12 @@ _AXES = {1: "(L)", 2: "(H, W)", 3: "(D, H, W)"}
 
 def tuple_of(op: str, name: str, value: Ints, n: int, least: int = 1) -> tuple[int, ...]:
     """A number for each of n spatial axes."""
-    values = (int(value),) * n if isinstance(value, int | np.integer) else tuple(int(v) for v in value)
-    if len(values) != n:
-        raise ArgumentError(f"[{op}] {name}={value}: expected one number or {n}")
-    if any(v < least for v in values):
-        raise ArgumentError(f"[{op}] {name}={value}: expected at least {least}")
-    return values
+    values = (value,) * n if isinstance(value, int | np.integer) else tuple(value) if isinstance(value, list | tuple) else ()
+    if len(values) != n or not all(isinstance(v, int | np.integer) for v in values):
+        raise ArgumentError(f"[{op}] {name}={value!r}: expected one integer or {n}")
+    if not all(least <= v < 1 << 31 for v in values):
+        raise ArgumentError(f"[{op}] {name}={value}: expected at least {least} and less than 2**31")
+    return tuple(int(v) for v in values)
 
 
 def output_size(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> int:
@@ -90,6 +90,7 @@ class Geometry:
         return (x[0], weight[0], *sizes)
 
     def run(self, kernel: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+        bias = None if bias is None else contiguous(bias)
         kernel(_lift(x), _lift_weight(weight), bias, _lift(y), *self.native())
 
     # The three products, each writing a new array.
@@ -118,8 +119,8 @@ def _check_weight(op: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray |
     n = weight.ndim - 2
     if x.ndim != n + 2:
         raise ShapeError(f"[{op}] input must have shape (N, C, {_AXES[n][1:-1]}), got {x.shape}")
-    if groups < 1:
-        raise ArgumentError(f"[{op}] groups={groups}: expected at least 1")
+    if not isinstance(groups, int | np.integer) or groups < 1:
+        raise ArgumentError(f"[{op}] groups={groups!r}: expected an integer of at least 1")
     expected = weight.shape[1] * groups if channel_axis == 1 else weight.shape[0]
     if x.shape[1] != expected:
         raise ShapeError(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from pydl import _core
 from pydl.errors import ShapeError
-from pydl.graph.engine import apply
+from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Cost, Op, Shape
-from pydl.ops._common import check_floating, empty, promote, sum_to_shape
+from pydl.ops._common import as_tensor, check_floating, contiguous, empty, promote, sum_to_shape
 from pydl.ops.elementwise import cast, mul
 from pydl.ops.shape import reshape, squeeze, transpose, unsqueeze
 
@@ -35,6 +36,22 @@ def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.nda
     return out
 
 
+def _product_shape(a: Shape, b: Shape) -> Shape:
+    """The shape of a product of matrices, stacks or vectors."""
+    inner = b[-2] if len(b) > 1 else b[0]
+    if a[-1] != inner:
+        axis = "last but one axis" if len(b) > 1 else "only axis"
+        raise ShapeError(
+            f"[matmul] input {a} x other {b}: the last axis of input ({a[-1]}) must equal the {axis} of other ({inner}); "
+            "transpose one of them?"
+        )
+    try:
+        batch = np.broadcast_shapes(a[:-2], b[:-2])
+    except ValueError:
+        raise ShapeError(f"[matmul] the leading axes of input {a} and other {b} cannot be broadcast together") from None
+    return (*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
+
+
 class Matmul(Op):
     """[..., M, K] x [..., K, N] -> [..., M, N]; leading axes broadcast."""
 
@@ -42,18 +59,7 @@ class Matmul(Op):
 
     @staticmethod
     def shape(a: np.ndarray, b: np.ndarray) -> Shape:
-        if a.shape[-1] != b.shape[-2]:
-            raise ShapeError(
-                f"[matmul] input {a.shape} x other {b.shape}: the last axis of input ({a.shape[-1]}) must equal the last but "
-                f"one of other ({b.shape[-2]}); transpose one of them?"
-            )
-        try:
-            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        except ValueError:
-            raise ShapeError(
-                f"[matmul] the leading axes of input {a.shape} and other {b.shape} cannot be broadcast together"
-            ) from None
-        return (*batch, a.shape[-2], b.shape[-1])
+        return _product_shape(a.shape, b.shape)
 
     @staticmethod
     def forward(ctx: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -70,7 +76,7 @@ class Matmul(Op):
             da = sum_to_shape(apply(Matmul, g, transpose(b, -1, -2)), a.data.shape)
         if ctx.needs[1]:
             if b.data.ndim == 2 and a.data.ndim > 2:  # one matrix for the whole batch: one long product, no sum after
-                a, g = reshape(a, (-1, a.data.shape[-1])), reshape(g, (-1, g.data.shape[-1]))
+                a, g = (reshape(x, (math.prod(x.data.shape[:-1]), x.data.shape[-1])) for x in (a, g))
             db = sum_to_shape(apply(Matmul, transpose(a, -1, -2), g), b.data.shape)
         return da, db
 
@@ -92,16 +98,15 @@ def matmul(input: Any, other: Any) -> Any:
     ShapeError
         If the inner sizes differ or the leading axes do not broadcast.
     """
+    input, other = as_tensor(input), as_tensor(other)
     if not input.data.ndim or not other.data.ndim:
         raise ShapeError(f"[matmul] input {input.data.shape} x other {other.data.shape}: scalars are multiplied with *")
+    _product_shape(input.data.shape, other.data.shape)
     dtype = promote(input.data.dtype, other.data.dtype)
-    if dtype.kind != "f":
-        from pydl.graph.engine import wrap
-
+    if dtype.kind in "iub":
         return wrap(np.asarray(np.matmul(input.data, other.data)))
     a, b = cast(input, dtype), cast(other, dtype)
     if a.data.ndim > 2 and b.data.ndim == 2 and a.data.size:  # one tall product instead of many
-        Matmul.shape(a.data, b.data)
         flat = apply(Matmul, reshape(a, (-1, a.data.shape[-1])), b)
         return reshape(flat, (*a.data.shape[:-1], b.data.shape[-1]))
     row, column = a.data.ndim == 1, b.data.ndim == 1
@@ -178,7 +183,7 @@ class Linear(Op):
         check_floating("linear", input=x, weight=weight, bias=bias)
         ctx.save(x, weight)
         rows = x.reshape(-1, x.shape[-1]) if x.size else x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])
-        return gemm(rows, weight.T, bias).reshape(shape)
+        return gemm(rows, weight.T, None if bias is None else contiguous(bias)).reshape(shape)
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
