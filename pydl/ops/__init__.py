@@ -3,6 +3,7 @@
 from pydl.ops.activation import *
 from pydl.ops.attention import *
 from pydl.ops.conv import *
+from pydl.ops.dropout import *
 from pydl.ops.einsum import *
 from pydl.ops.elementwise import *
 from pydl.ops.fold import *

@@ -1,0 +1,17 @@
+#include "cpu/dropout.h"
+
+#include "bindings/array.h"
+
+namespace pydl {
+
+PYDL_BINDINGS(dropout) {
+  m.def("dropout_blocks", &dropout_blocks);
+  m.def("dropout", [](const py::object& x, const py::object& y, double p, double scale, double shift, double fill,
+                      uint64_t seed, uint64_t offset) {
+    const DropoutArgs args{view(x), view(y, true), p, scale, shift, fill, seed, offset};
+    py::gil_scoped_release release;
+    dropout_elements(args);
+  });
+}
+
+}  // namespace pydl
