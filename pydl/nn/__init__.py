@@ -5,6 +5,7 @@ from pydl.nn.activation import *
 from pydl.nn.containers import *
 from pydl.nn.conv import *
 from pydl.nn.dropout import *
+from pydl.nn.embedding import *
 from pydl.nn.functional_modules import *
 from pydl.nn.linear import *
 from pydl.nn.local import *

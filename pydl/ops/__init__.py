@@ -6,6 +6,7 @@ from pydl.ops.conv import *
 from pydl.ops.dropout import *
 from pydl.ops.einsum import *
 from pydl.ops.elementwise import *
+from pydl.ops.embedding import *
 from pydl.ops.fold import *
 from pydl.ops.index import *
 from pydl.ops.local import *
