@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pydl.data.dataset import ArrayDataset
 from pydl.errors import MissingExtraError
+
+__all__ = ["MNIST1D", "load_mnist1d"]
 
 
 def load_mnist1d() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -32,3 +37,14 @@ def load_mnist1d() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         data["x"].astype(np.float32)[:, None], data["y"].astype(np.int64),
         data["x_test"].astype(np.float32)[:, None], data["y_test"].astype(np.int64),
     )
+
+
+class MNIST1D(ArrayDataset):
+    """MNIST-1D as a data set: samples (signal (1, 40) float32, label), 4000 to train and 1000 to test."""
+
+    def __init__(
+        self, train: bool = True, transform: Callable[..., Any] | None = None, target_transform: Callable[..., Any] | None = None
+    ) -> None:
+        x, y, x_test, y_test = load_mnist1d()
+        super().__init__(*((x, y) if train else (x_test, y_test)), transform=transform, target_transform=target_transform)
+        self.train = train
