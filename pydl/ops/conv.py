@@ -29,7 +29,7 @@ def tuple_of(op: str, name: str, value: Ints, n: int, least: int = 1) -> tuple[i
     """A number for each of n spatial axes."""
     values = (value,) * n if isinstance(value, int | np.integer) else tuple(value) if isinstance(value, list | tuple) else ()
     if len(values) != n or not all(isinstance(v, int | np.integer) for v in values):
-        raise ArgumentError(f"[{op}] {name}={value!r}: expected one integer or {n}")
+        raise ArgumentError(f"[{op}] {name}={value!r}: expected one number or {n}")
     if not all(least <= v < 1 << 31 for v in values):
         raise ArgumentError(f"[{op}] {name}={value}: expected at least {least} and less than 2**31")
     return tuple(int(v) for v in values)
