@@ -4,11 +4,19 @@ from pydl.graph.backward import backward, grad
 from pydl.graph.engine import TensorCore, apply, is_grad_enabled, is_inference_mode_enabled, wrap
 from pydl.graph.function import Function, checkpoint
 from pydl.graph.gradcheck import gradcheck
-from pydl.graph.modes import detect_anomaly, enable_grad, inference_mode, no_grad, set_detect_anomaly, set_grad_enabled
-from pydl.graph.op import Cost, Op
+from pydl.graph.modes import (
+    detect_anomaly,
+    enable_grad,
+    inference_mode,
+    no_grad,
+    observe,
+    set_detect_anomaly,
+    set_grad_enabled,
+)
+from pydl.graph.op import Cost, Op, SlidingWindow
 
 __all__ = [
-    "Cost", "Function", "Op", "TensorCore", "apply", "backward", "checkpoint", "detect_anomaly", "enable_grad", "grad",
-    "gradcheck", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "set_detect_anomaly",
-    "set_grad_enabled", "wrap",
+    "Cost", "Function", "Op", "TensorCore", "SlidingWindow", "apply", "backward", "checkpoint", "detect_anomaly", "enable_grad",
+    "grad", "gradcheck", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "observe",
+    "set_detect_anomaly", "set_grad_enabled", "wrap",
 ]

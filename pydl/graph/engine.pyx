@@ -28,7 +28,7 @@ cdef extern from *:
 
 cdef long long next_sequence = 0
 cdef object tensor_class = None
-# Called as observer(op, args, outputs, seconds) after each forward, when set (profiler, summary): one branch if not.
+# Runs each forward itself, as observer(op, ctx, arrays) -> outputs, when set (profiler, summary): one branch if not.
 cdef object observer = None
 cdef bint anomaly_enabled = False
 cdef list module_stack = []
@@ -194,6 +194,12 @@ cdef class Node:
         return tuple(e[0] if type(e) is tuple else e for e in (self.inputs or ()))
 
     @property
+    def constant_inputs(self):
+        """The inputs without a gradient that are kept for backward, none once freed (for drawing the graph)."""
+        kept = [] if self.freed else [(<Saved>s).tensor for s in self.saved_list or () if s is not None]
+        return tuple(t for t in kept if t is not None and not t.requires_grad)
+
+    @property
     def saved(self):
         """The saved arrays in order: tensors for an op whose backward is made of ops, else ndarrays."""
         return self._unpack(self.op.backward_on_tensors)
@@ -307,7 +313,7 @@ def apply(op, *args):
     else:
         out = op.forward(node, *raw)
     if anomaly_enabled:
-        node.module_path = ".".join(module_stack)
+        node.module_path = current_module_path()
         check_finite(op, out, node.module_path, "forward")
     cdef bint several = type(out) is tuple
     cdef tuple arrays = <tuple>out if several else (out,)
@@ -341,7 +347,7 @@ cdef record_node(Node node, tuple args, list raw, list tensors, tuple arrays):
             edges.append(None)
     node.inputs = tuple(edges)
     if node.module_path is None and module_stack:
-        node.module_path = ".".join(module_stack)
+        node.module_path = current_module_path()
     meta = []
     cdef bint any_output = False
     for j in range(len(tensors)):
@@ -641,4 +647,4 @@ def pop_module():
 
 
 def current_module_path():
-    return ".".join(module_stack)
+    return ".".join([name for name in module_stack if name])  # the outermost module has no name

@@ -1,4 +1,4 @@
-"""Context managers that switch recording: no_grad, enable_grad, inference_mode, set_detect_anomaly."""
+"""Context managers that switch recording: no_grad, enable_grad, inference_mode, set_detect_anomaly; `observe` watches."""
 
 from __future__ import annotations
 
@@ -105,3 +105,20 @@ class set_detect_anomaly(_Mode):
 
 
 detect_anomaly = set_detect_anomaly
+
+
+class observe(_Mode):
+    """Let `function(op, ctx, arrays)` run every forward inside, and see what goes in and out (profiler, summary).
+
+    It must return ``op.forward(ctx, *arrays)``, the output array or tuple of them. An outer observer rests meanwhile.
+    """
+
+    def __init__(self, function: Callable[[Any, Any, list[Any]], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def _switch(self) -> Any:
+        return engine.set_observer(self.function)
+
+    def _restore(self, previous: Any) -> None:
+        engine.set_observer(previous)

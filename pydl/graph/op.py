@@ -16,6 +16,15 @@ class Cost(NamedTuple):
     bytes: int
 
 
+class SlidingWindow(NamedTuple):
+    """How far each output position looks along each spatial axis: what a receptive field follows from."""
+
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    transposed: bool = False
+
+
 class Op:
     """One differentiable operation as a class of static methods; never instantiated.
 
@@ -26,6 +35,7 @@ class Op:
     then be differentiated again (``create_graph=True``).
     ``shape(*args)`` is the shape rule: same arguments as forward, raises `ShapeError`, returns the output shape.
     ``cost(out_shape, *args)`` feeds the profiler, ``summary`` and the roofline.
+    ``window(*args)`` is the kernel that slides over the spatial axes (convolution, pooling), None for all other ops.
     """
 
     name: ClassVar[str] = ""
@@ -46,3 +56,7 @@ class Op:
         moved = sum(a.nbytes for a in args if isinstance(a, np.ndarray))
         elements = int(np.prod(out_shape, dtype=np.int64))
         return Cost(elements, moved + 4 * elements)
+
+    @staticmethod
+    def window(*args: Any) -> SlidingWindow | None:
+        return None

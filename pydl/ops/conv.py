@@ -14,7 +14,7 @@ import numpy as np
 from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply
-from pydl.graph.op import Cost, Op, Shape
+from pydl.graph.op import Cost, Op, Shape, SlidingWindow
 from pydl.ops._common import channels_last, check_floating, contiguous, empty_channels_last, empty_like
 from pydl.ops.reduce import _reduce
 from pydl.ops.shape import squeeze, unsqueeze
@@ -182,6 +182,11 @@ class Conv(Op):
         macs = elements * int(np.prod(weight.shape[1:], dtype=np.int64))
         return Cost(2 * macs + (elements if args[2] is not None else 0), x.nbytes + weight.nbytes + elements * x.itemsize)
 
+    @staticmethod
+    def window(*args: Any) -> SlidingWindow:
+        weight, geometry = args[1], args[3]
+        return SlidingWindow(weight.shape[2:], geometry.stride, geometry.dilation)
+
 
 def _batched(function: Any, input: Any, axes: int) -> Any:
     """An input without the batch axis is a batch of one."""
@@ -290,7 +295,12 @@ class ConvTranspose(Op):
         x, weight = args[0], args[1]
         macs = x.size * int(np.prod(weight.shape[1:], dtype=np.int64))
         elements = int(np.prod(out_shape, dtype=np.int64))
-        return Cost(2 * macs, x.nbytes + weight.nbytes + elements * x.itemsize)
+        return Cost(2 * macs + (elements if args[2] is not None else 0), x.nbytes + weight.nbytes + elements * x.itemsize)
+
+    @staticmethod
+    def window(*args: Any) -> SlidingWindow:
+        weight, geometry = args[1], args[3]
+        return SlidingWindow(weight.shape[2:], geometry.stride, geometry.dilation, transposed=True)
 
 
 def _conv_transpose(

@@ -15,7 +15,7 @@ import numpy as np
 from pydl import _core
 from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.graph.engine import apply, wrap
-from pydl.graph.op import Cost, Op, Shape
+from pydl.graph.op import Cost, Op, Shape, SlidingWindow
 from pydl.ops._common import channels_last, check_floating, empty_channels_last
 from pydl.ops.conv import _lift, tuple_of
 from pydl.ops.elementwise import abs, mul, pow, sqrt, square, where
@@ -82,6 +82,9 @@ class Window:
     def taps(self, x: Shape) -> int:
         return int(np.prod(self.kernel, dtype=np.int64))
 
+    def sliding(self, x: Shape) -> SlidingWindow:
+        return SlidingWindow(self.kernel, self.stride, self.dilation)
+
 
 @dataclass(frozen=True)
 class Adaptive:
@@ -101,6 +104,14 @@ class Adaptive:
     def taps(self, x: Shape) -> int:
         """At most this many elements per window."""
         return int(np.prod([n // (size or n) + 2 for n, size in zip(x[2:], self.size, strict=True)], dtype=np.int64))
+
+    def sliding(self, x: Shape) -> SlidingWindow | None:
+        """Equal windows side by side, where the sizes divide; None where they differ in size."""
+        sizes = [size or n for n, size in zip(x[2:], self.size, strict=True)]
+        if any(n % size for n, size in zip(x[2:], sizes, strict=True)):
+            return None
+        steps = tuple(n // size for n, size in zip(x[2:], sizes, strict=True))
+        return SlidingWindow(steps, steps, (1,) * len(steps))
 
 
 Geometry = Window | Adaptive
@@ -146,6 +157,10 @@ class MaxPool(Op):
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
         return _cost(out_shape, args[0], args[1])
+
+    @staticmethod
+    def window(*args: Any) -> SlidingWindow | None:
+        return args[1].sliding(args[0].shape)
 
 
 class MaxScatter(Op):
@@ -210,6 +225,10 @@ class AvgPool(Op):
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
         return _cost(out_shape, args[0], args[1])
+
+    @staticmethod
+    def window(*args: Any) -> SlidingWindow | None:
+        return args[1].sliding(args[0].shape)
 
 
 class AvgSpread(Op):

@@ -9,7 +9,7 @@ import numpy as np
 
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply, wrap
-from pydl.graph.op import Cost, Op, Shape
+from pydl.graph.op import Cost, Op, Shape, SlidingWindow
 from pydl.ops._common import (
     channels_last,
     copy,
@@ -485,6 +485,11 @@ _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge",
 
 class Pad(Op):
     name, backward_on_tensors = "pad", True
+
+    @staticmethod
+    def window(*args: Any) -> SlidingWindow:
+        ones = (1,) * max(args[0].ndim - 2, 0)  # nothing is mixed
+        return SlidingWindow(ones, ones, ones)
 
     @staticmethod
     def shape(x: np.ndarray, pads: tuple[tuple[int, int], ...], mode: str, value: float) -> Shape:
