@@ -12,7 +12,7 @@ from pydl import _core
 from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape
-from pydl.ops._common import broadcast_shapes, check_floating, contiguous, empty, memory_order, sum_to_shape
+from pydl.ops._common import broadcast_shapes, check_floating, empty, memory_order, sum_to_shape
 from pydl.ops.elementwise import cast
 from pydl.ops.shape import cat, expand, reshape
 
@@ -268,7 +268,6 @@ class MultiHeadAttention(Op):
         cls, ctx: Any, heads: int, batch_first: bool, options: AttentionOptions, mask: np.ndarray | None, *projected: np.ndarray
     ) -> np.ndarray:
         check_floating(cls.name, **{f"projected[{i}]": x for i, x in enumerate(projected)})
-        projected = tuple(contiguous(x) for x in projected)
         q, k, v = cls._heads(projected, heads, batch_first)
         _check_shapes(q.shape, k.shape, v.shape)
         out = empty(cls.shape(heads, batch_first, options, mask, *projected), q.dtype)
@@ -285,7 +284,7 @@ class MultiHeadAttention(Op):
         q, k, v = cls._heads(projected, heads, batch_first)
         grads = [empty(x.shape, x.dtype) for x in projected]
         dq, dk, dv = cls._heads(grads, heads, batch_first)
-        rows, dout = (_on_heads(x, heads, batch_first) for x in (out, contiguous(g)))
+        rows, dout = (_on_heads(x, heads, batch_first) for x in (out, g))
         full = (*q.shape[:3], k.shape[2])
         dmask = empty(full, q.dtype) if ctx.needs[3] else None
         _core.attention_backward(q, k, v, _mask_on_heads(cls.name, mask, full), o.scale, o.causal_offset, o.dropout_p, o.seed,
@@ -301,7 +300,7 @@ class MultiHeadAttention(Op):
 
 def multi_head_attention(
     projected: Any, num_heads: int, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, *,
-    batch_first: bool = False, generator: Any = None,
+    causal_offset: int = 0, batch_first: bool = False, generator: Any = None,
 ) -> Any:
     """Attention of several heads on projections whose last axis holds the heads side by side: no transposes, no copies.
 
@@ -327,8 +326,8 @@ def multi_head_attention(
         )
     batch, queries = (0, 1) if batch_first else (1, 0)
     rows = shapes[0][batch] * num_heads * shapes[0][queries]
-    options = draw_options(1 / math.sqrt(max(width // num_heads, 1)), 0 if is_causal else None, float(dropout_p), generator, rows,
-                           shapes[-1][queries])
+    options = draw_options(1 / math.sqrt(max(width // num_heads, 1)), int(causal_offset) if is_causal else None, float(dropout_p),
+                           generator, rows, shapes[-1][queries])
     return apply(MultiHeadAttention, num_heads, batch_first, options, _mask_tensor(name, attn_mask, projected[0]), *projected)
 
 
