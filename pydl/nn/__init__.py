@@ -2,6 +2,7 @@
 
 from pydl.nn import functional, init, utils
 from pydl.nn.activation import *
+from pydl.nn.attention import *
 from pydl.nn.containers import *
 from pydl.nn.conv import *
 from pydl.nn.dropout import *
@@ -13,4 +14,6 @@ from pydl.nn.module import *
 from pydl.nn.norm import *
 from pydl.nn.padding import *
 from pydl.nn.pool import *
+from pydl.nn.positional import *
 from pydl.nn.rnn import *
+from pydl.nn.transformer import *

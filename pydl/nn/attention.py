@@ -9,8 +9,7 @@ import numpy as np
 
 from pydl import ops
 from pydl.errors import ArgumentError, DTypeError, GraphError, ShapeError
-from pydl.graph.engine import wrap
-from pydl.graph.modes import is_grad_enabled
+from pydl.graph.engine import is_grad_enabled, wrap
 from pydl.nn import init
 from pydl.nn.linear import Linear, new_parameter
 from pydl.nn.module import Module
