@@ -238,5 +238,5 @@ def test_errors(call, kind, pattern):
 
 
 def test_layer_names_the_module_in_its_error():
-    with pytest.raises(ShapeError, match=r"in module layers.0.self_attn"):
+    with pytest.raises(ShapeError, match=r"in module .*0.self_attn"):
         nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), 1)(z(3, 1, 6))
