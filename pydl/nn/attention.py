@@ -1,4 +1,4 @@
-"""Attention layers: multi-head attention with PyTorch's names, its cache for generation, additive and multiplicative attention."""
+"""Attention layers: multi-head attention with PyTorch's names, its cache, additive and multiplicative attention."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class KeyValueCache:
         if is_grad_enabled():
             raise GraphError("KeyValueCache: cached keys have no gradient; generate under pydl.no_grad()")
         if self._rows is not None and self._rows.shape[1:] != rows.shape[1:]:
-            raise ShapeError(f"KeyValueCache: holds (batch, features) = {self._rows.shape[1:]}, got {rows.shape[1:]}; start a new "
-                             "cache, or keep the batch")
+            raise ShapeError(f"KeyValueCache: holds (batch, features) = {self._rows.shape[1:]}, got {rows.shape[1:]}; start "
+                             "a new cache, or keep the batch")
         total = self.length + rows.shape[0]
         if self._rows is None or self._rows.shape[0] < total:
             grown = empty((max(total, 2 * self.length, 16), *rows.shape[1:]), rows.dtype)
@@ -75,8 +75,8 @@ def _boolean_or_float(name: str, mask: Any, shapes: list[tuple[int, ...]], like:
     """A mask tensor of one of these shapes, boolean or of the dtype of `like`."""
     mask = as_tensor(mask)
     if mask.data.dtype.kind not in "bf":
-        raise DTypeError(f"[multi_head_attention] {name} of dtype {mask.data.dtype}; expected bool (True: left out) or floats that "
-                         "are added to the scores")
+        raise DTypeError(f"[multi_head_attention] {name} of dtype {mask.data.dtype}; expected bool (True: left out) or floats "
+                         "that are added to the scores")
     if mask.data.shape not in shapes:
         expected = " or ".join(map(str, dict.fromkeys(shapes)))
         raise ShapeError(f"[multi_head_attention] {name} of shape {mask.data.shape}; expected {expected}")
@@ -198,7 +198,7 @@ class MultiheadAttention(Module):
     def _with_extra_keys(self, projected: list[Any]) -> list[Any]:
         """The projections with the learnt and the zero key and value behind them."""
         e, axis = self.embed_dim, 1 if self.batch_first else 0
-        parts = []
+        parts: list[Any] = []
         for x in projected:
             parts += ops.split(x, e, -1)
         q, k, v = parts
@@ -278,7 +278,7 @@ class MultiheadAttention(Module):
     def _mask(self, padding: Any, attn: Any, n: int, length: int, keys: int, extra: int, like: Any) -> Any:
         """Both masks as one, (N or 1, heads or 1, L or 1, S)."""
         if padding is not None:
-            shapes = [(n, keys), (keys,)] if n == 1 else [(n, keys)]
+            shapes: list[tuple[int, ...]] = [(n, keys), *([(keys,)] if n == 1 else [])]
             padding = _boolean_or_float("key_padding_mask", padding, shapes, like)
             padding = ops.reshape(_padded_mask(padding, extra), (n, 1, 1, keys + extra))
         if attn is not None:
@@ -293,7 +293,7 @@ class MultiheadAttention(Module):
         return ops.permute(split, (0, 2, 1, 3) if self.batch_first else (1, 2, 0, 3))
 
     def _attend_with_weights(self, projected: list[Any], mask: Any, dropout: float) -> tuple[Any, Any]:
-        parts = []
+        parts: list[Any] = []
         for x in projected:
             parts += ops.split(x, self.embed_dim, -1)
         q, k, v = (self._heads(x) for x in parts)
@@ -349,8 +349,8 @@ class _ScoreAttention(Module):
         if key_padding_mask is not None:
             blocked = as_tensor(key_padding_mask)
             if blocked.data.shape != keys.data.shape[:2] or blocked.data.dtype.kind != "b":
-                raise ShapeError(f"[{name}] key_padding_mask of shape {blocked.data.shape} and dtype {blocked.data.dtype}; expected "
-                                 f"booleans of shape {keys.data.shape[:2]}")
+                raise ShapeError(f"[{name}] key_padding_mask of shape {blocked.data.shape} and dtype {blocked.data.dtype}; "
+                                 f"expected booleans of shape {keys.data.shape[:2]}")
             blocked = ops.unsqueeze(blocked, 1)
         single = query.data.ndim == 2
         query = ops.unsqueeze(query, 1) if single else query

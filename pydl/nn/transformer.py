@@ -194,7 +194,7 @@ class TransformerEncoder(_Stack):
         """Whether the mask is causal is found out when ``is_causal`` is None. With a cache (`make_cache`), `src` holds the new
         positions only: so a decoder-only model generates."""
         causal = _is_causal(mask, self._length(src), is_causal)
-        for layer, kept in zip(self.layers, cache or [None] * self.num_layers, strict=True):
+        for layer, kept in zip(self.layers, cache or (None,) * self.num_layers, strict=True):
             src = layer(src, mask, src_key_padding_mask, causal, cache=kept)
         return self._finish(src)
 
@@ -223,7 +223,7 @@ class TransformerDecoder(_Stack):
     ) -> Any:
         """Whether tgt_mask is causal is found out when ``tgt_is_causal`` is None; `cache` as of `make_cache`."""
         causal = _is_causal(tgt_mask, self._length(tgt), tgt_is_causal)
-        for layer, kept in zip(self.layers, cache or [None] * self.num_layers, strict=True):
+        for layer, kept in zip(self.layers, cache or (None,) * self.num_layers, strict=True):
             tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask, causal,
                         memory_is_causal, cache=kept)
         return self._finish(tgt)

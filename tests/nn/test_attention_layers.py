@@ -19,7 +19,8 @@ def randn(*shape, seed=0, grad=False):
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("pieces", [(1,) * 7, (3, 1, 3), (7,)])
 def test_cached_generation_equals_the_whole_sequence(batch_first, pieces):
-    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=batch_first), 2, nn.LayerNorm(8)).double()
+    layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=batch_first)
+    encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(8)).double()
     axis = 1 if batch_first else 0
     x = randn(*((3, 7, 8) if batch_first else (7, 3, 8)))
     with pydl.no_grad():
@@ -42,8 +43,8 @@ def test_cached_decoder_equals_the_whole_sequence(batch_first):
         memory = model.encoder(src, src_key_padding_mask=padding)
         whole = model.decoder(tgt, memory, tgt_is_causal=True, memory_key_padding_mask=padding)
         cache = model.decoder.make_cache()
-        steps = [model.decoder(pydl.narrow(tgt, axis, i, 1), memory, tgt_is_causal=True, memory_key_padding_mask=padding, cache=cache)
-                 for i in range(5)]
+        steps = [model.decoder(pydl.narrow(tgt, axis, i, 1), memory, tgt_is_causal=True, memory_key_padding_mask=padding,
+                               cache=cache) for i in range(5)]
     np.testing.assert_allclose(pydl.cat(steps, axis).numpy(), whole.numpy(), atol=1e-12)
 
 
@@ -179,7 +180,7 @@ def test_added_positions(make):
     sequence_first.load_state_dict(layer.state_dict())
     np.testing.assert_array_equal(sequence_first(pydl.zeros(9, 2, 6)).detach().numpy().swapaxes(0, 1), whole)
     np.testing.assert_array_equal(sequence_first(pydl.zeros(9, 6)).detach().numpy(), whole[0])
-    with pytest.raises(ShapeError, match="positions 4 to 9 .*max_len=9"):
+    with pytest.raises(ShapeError, match=r"positions 4 to 9 .*max_len=9"):
         layer(pydl.zeros(2, 6, 6), offset=4)
     with pytest.raises(ShapeError, match="the last of 6 features"):
         layer(pydl.zeros(2, 6, 5))

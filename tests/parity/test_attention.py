@@ -41,7 +41,7 @@ def compare(ours, theirs, our_inputs, their_inputs, our_out, their_out, tol=1e-1
         check(a, b, tol)
     rng = RNG(9)
     grads = [rng.normal(size=tuple(b.shape)) for b in their_out]
-    pydl.autograd.backward([a for a in our_out], [pydl.tensor(g.astype(a.dtype)) for g, a in zip(grads, our_out, strict=True)])
+    pydl.autograd.backward(list(our_out), [pydl.tensor(g.astype(a.dtype)) for g, a in zip(grads, our_out, strict=True)])
     torch.autograd.backward(list(their_out), [torch.tensor(g, dtype=b.dtype) for g, b in zip(grads, their_out, strict=True)])
     for a, b in zip(our_inputs, their_inputs, strict=True):
         check(a.grad, b.grad, tol)
