@@ -66,6 +66,9 @@ MAP1(silu, x * sigmoid(x))
 // p = beta, threshold: the identity beyond the threshold, as exp would overflow. log1p(exp(z)) as max(z,0)+log1p(exp(-|z|)).
 MAP1(softplus, select(x * p[0] > p[1], x, (max(x * p[0], C(0)) + log1p(exp(-abs(x * p[0])))) / p[0]))
 MAP1(softsign, x / (1.0 + abs(x)))
+MAP1(hardtanh, select(x < p[0], C(p[0]), select(x > p[1], C(p[1]), x)))
+MAP1(hardsigmoid, select(x < -3.0, C(0), select(x > 3.0, C(1), (x + 3.0) / 6.0)))
+MAP1(hardswish, x * select(x < -3.0, C(0), select(x > 3.0, C(1), (x + 3.0) / 6.0)))
 MAP1(clamp, select(x < p[0], C(p[0]), select(x > p[1], C(p[1]), x)))
 MAP1(step, select(is_nan(x), x, select(x > 0.0, C(1), C(0))))
 MAP1(scale_shift, x * p[0] + p[1])
@@ -118,6 +121,10 @@ struct f_softsign_grad {
   }
 };
 MAP2(clamp_grad, g, x, select((x >= p[0]) & (x <= C(p[1])), g, C(0)))  // at a bound the gradient passes, as in PyTorch
+// The hard activations are flat from the bound on, the bound included, as in PyTorch.
+MAP2(hardtanh_grad, g, x, select((x > p[0]) & (x < p[1]), g, C(0)))
+MAP2(hardsigmoid_grad, g, x, select((x > -3.0) & (x < 3.0), g / 6.0, C(0)))
+MAP2(hardswish_grad, g, x, select(x <= -3.0, C(0), select(x >= 3.0, g, g * (x / 3.0 + 0.5))))
 MAP2(erf_grad, g, x, g * 1.12837916709551257390 * exp(-x * x))          // 2/sqrt(pi)
 // Ties of maximum and minimum share the gradient equally.
 MAP3(max_grad, g, a, b, select(a == b, 0.5 * g, select(a > b, g, C(0))))

@@ -88,8 +88,10 @@ class _ConvTransposeNd(_ConvNd):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Ints, stride: Ints = 1, padding: Ints = 0,
-        output_padding: Ints = 0, groups: int = 1, bias: bool = True, dilation: Ints = 1,
+        output_padding: Ints = 0, groups: int = 1, bias: bool = True, dilation: Ints = 1, padding_mode: str = "zeros",
     ) -> None:
+        if padding_mode != "zeros":
+            raise ArgumentError(f"{type(self).__name__}: padding_mode={padding_mode!r}; expected 'zeros'")
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.output_padding = tuple_of(type(self).__name__, "output_padding", output_padding, self.axes, 0)
 

@@ -28,10 +28,8 @@ class Parameter(Tensor):
         return super().__new__(cls, data, None, requires_grad)
 
 
-class StateDictError(PydlError, KeyError):
+class StateDictError(PydlError, RuntimeError):
     """A state dict does not fit a module: every missing, unexpected and mis-shaped key is listed."""
-
-    __str__ = PydlError.__str__
 
 
 class IncompatibleKeys(NamedTuple):

@@ -37,7 +37,7 @@ class PReLU(Op):
         channels = x.shape[1] if x.ndim > 1 else 1
         if weight.ndim != 1 or weight.shape[0] not in (1, channels):
             raise ShapeError(f"[prelu] weight of shape {weight.shape}; expected (1,) or ({channels},) for input {x.shape}")
-        slopes = weight.reshape(-1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else weight
+        slopes = weight.reshape(-1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else weight.reshape((1,) * x.ndim)
         ctx.save(x, slopes)
         ctx.weight_shape = weight.shape
         return run_map("prelu", x, slopes)
@@ -63,7 +63,7 @@ def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     return apply(UNARY_OPS["elu"], input, float(alpha))
 
 
-def celu(input: Any, alpha: float = 1.0) -> Any:
+def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     """x for x > 0, alpha (e^(x/alpha) - 1) otherwise."""
     return mul(elu(div(input, alpha)), alpha)
 
@@ -94,23 +94,23 @@ def softsign(input: Any) -> Any:
 
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
-    """x cut off at min_val and max_val."""
-    return clamp(input, min_val, max_val)
+    """x cut off at min_val and max_val; the gradient at a bound is 0."""
+    return apply(UNARY_OPS["hardtanh"], input, float(min_val), float(max_val))
 
 
 def relu6(input: Any, inplace: bool = False) -> Any:
-    """min(max(0, x), 6)."""
-    return clamp(input, 0.0, 6.0)
+    """min(max(0, x), 6); the gradient at 0 and 6 is 0."""
+    return apply(UNARY_OPS["hardtanh"], input, 0.0, 6.0)
 
 
 def hardsigmoid(input: Any, inplace: bool = False) -> Any:
     """relu6(x + 3) / 6."""
-    return div(relu6(input + 3.0), 6.0)
+    return apply(UNARY_OPS["hardsigmoid"], input)
 
 
 def hardswish(input: Any, inplace: bool = False) -> Any:
-    """x relu6(x + 3) / 6."""
-    return mul(input, hardsigmoid(input))
+    """x relu6(x + 3) / 6 (Howard et al. 2019, MobileNetV3)."""
+    return apply(UNARY_OPS["hardswish"], input)
 
 
 def mish(input: Any, inplace: bool = False) -> Any:
@@ -135,12 +135,12 @@ def softshrink(input: Any, lambd: float = 0.5) -> Any:
 
 def hardshrink(input: Any, lambd: float = 0.5) -> Any:
     """x outside [-lambd, lambd], 0 within."""
-    return where((input > lambd) | (input < -lambd), input, 0.0)
+    return where((input >= -lambd) & (input <= lambd), 0.0, input)
 
 
-def threshold(input: Any, threshold: float, value: float) -> Any:
+def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Any:
     """x above the threshold, `value` otherwise."""
-    return where(input > threshold, input, value)
+    return where(input <= threshold, value, input)
 
 
 def step(input: Any) -> Any:

@@ -135,6 +135,11 @@ def _mask(condition: np.ndarray, like: Tensor) -> Tensor:
     return wrap(condition.astype(like.data.dtype))
 
 
+def _inside(x: np.ndarray) -> np.ndarray:
+    """Where the hard sigmoid rises."""
+    return (x > -3) & (x < 3)
+
+
 # name, what is saved, gradient(g, saved, *params) in terms of tensors
 _UNARY: list[tuple[str, str, Callable[..., Any]]] = [
     ("neg", "nothing", lambda g, _: neg(g)),
@@ -165,6 +170,10 @@ _UNARY: list[tuple[str, str, Callable[..., Any]]] = [
     ("silu", "input", _fused("silu_grad")),
     ("softplus", "input", _fused("softplus_grad", lambda g, x, b, t: mul(g, sigmoid(mul(x, b))))),
     ("softsign", "input", _fused("softsign_grad")),
+    ("hardtanh", "input", _fused("hardtanh_grad", lambda g, x, lo, hi: mul(g, _mask((x.data > lo) & (x.data < hi), x)))),
+    ("hardsigmoid", "input", _fused("hardsigmoid_grad", lambda g, x: mul(g, _mask(_inside(x.data) / 6, x)))),
+    ("hardswish", "input", _fused("hardswish_grad", lambda g, x: mul(g, add(
+        mul(add(div(x, 3.0), 0.5), _mask(_inside(x.data), x)), _mask(x.data >= 3, x))))),
     ("clamp", "input", _fused("clamp_grad", lambda g, x, lo, hi: mul(g, _mask((x.data >= lo) & (x.data <= hi), x)))),
     ("step", "nothing", lambda g, _: mul(g, 0.0)),
     ("scale_shift", "nothing", lambda g, _, a, b: mul(g, a)),

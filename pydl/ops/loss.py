@@ -13,6 +13,7 @@ from pydl.graph.op import Cost, Op, Shape
 from pydl.ops import elementwise as e
 from pydl.ops._common import check_floating, contiguous, empty, empty_like
 from pydl.ops.activation import relu, softplus
+from pydl.ops.elementwise import run_map
 from pydl.ops.index import gather
 from pydl.ops.reduce import mean, norm, sum
 from pydl.ops.shape import squeeze, unsqueeze
@@ -249,13 +250,34 @@ def _cross_entropy_of_probabilities(input: Any, target: Any, weight: Any, reduct
     return _reduce("cross_entropy", loss, reduction)
 
 
+class BinaryCrossEntropy(Op):
+    """-(t log p + (1 - t) log(1 - p)), the logarithms cut at -100; dp = (p - t) / max(p (1 - p), 1e-12)."""
+
+    name, backward_on_tensors = "binary_cross_entropy", True
+
+    @staticmethod
+    def forward(ctx: Any, p: np.ndarray, t: np.ndarray) -> np.ndarray:
+        check_floating("binary_cross_entropy", input=p, target=t)
+        ctx.save(p, t)
+        yes = run_map("clamp", run_map("log", p), params=(-100.0, 0.0))
+        no = run_map("clamp", run_map("log1p", run_map("neg", p)), params=(-100.0, 0.0))
+        ctx.slope = run_map("sub", no, yes)
+        return run_map("neg", run_map("add", no, run_map("mul", t, run_map("sub", yes, no))))
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        p, t = ctx.saved
+        dp = g * (p - t) / e.clamp(p * (1 - p), 1e-12) if ctx.needs[0] else None
+        return dp, g * wrap(ctx.slope) if ctx.needs[1] else None
+
+
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
     """-(t log p + (1 - t) log(1 - p)) of probabilities p in [0, 1]; logarithms are cut at -100, as in PyTorch."""
     _same_shape("binary_cross_entropy", input, target)
     p = input.data
-    if p.size and (p.min() < 0 or p.max() > 1):
+    if p.size and not (p.min() >= 0 and p.max() <= 1):
         raise ArgumentError("[binary_cross_entropy] input must be probabilities in [0, 1]; use binary_cross_entropy_with_logits")
-    loss = -(target * e.clamp(e.log(input), -100.0) + (1 - target) * e.clamp(e.log(1 - input), -100.0))
+    loss = apply(BinaryCrossEntropy, input, target)
     return _reduce("binary_cross_entropy", loss if weight is None else loss * weight, reduction)
 
 
@@ -376,7 +398,12 @@ def gaussian_nll_loss(
     """(log var + (x - t)^2 / var) / 2, the variance at least eps, with log(2 pi) / 2 if `full`."""
     if (var.data < 0).any():
         raise ArgumentError("[gaussian_nll_loss] var must not be negative")
-    v = e.where(var < eps, var * 0 + eps, var)
+    v = var + wrap(np.maximum(eps - var.data, 0).astype(var.data.dtype))  # the gradient passes the bound, as in PyTorch
+    if v.data.ndim == input.data.ndim - 1 and v.data.shape == input.data.shape[:-1]:
+        v = unsqueeze(v, -1)  # one variance for each row
+    elif v.data.shape not in (input.data.shape, (*input.data.shape[:-1], 1)):
+        raise ShapeError(f"[gaussian_nll_loss] var of shape {v.data.shape} for input {input.data.shape}; expected the same "
+                         "shape, or one for each row")
     loss = 0.5 * (e.log(v) + e.square(input - target) / v)
     if full:
         loss = loss + 0.5 * float(np.log(2 * np.pi))
