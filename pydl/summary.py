@@ -112,16 +112,19 @@ class Summary:
         from rich.console import Group
         from rich.table import Table
 
-        table = Table(title=self.model, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(title=self.model, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False,
+                      padding=(0, 1, 0, 0))  # fmt: skip
         styles = ("cyan", "", "", "green", "yellow", "", "magenta")
         for i, (name, style) in enumerate(zip(_HEADER, styles, strict=True)):
-            table.add_column(name, style=style, justify="left" if i < _LEFT else "right", overflow="fold")
+            # In a narrow terminal the long texts (paths, joined operations) wrap, the numbers stay whole.
+            table.add_column(name.replace(" ", "\n"), style=style, justify="left" if i < _LEFT else "right", overflow="fold",
+                             no_wrap=i >= _LEFT - 1)  # fmt: skip
         for cells in self._cells():
             table.add_row(*cells)
         grid = Table.grid(padding=(0, 2))
         for name, text in self.totals():
             grid.add_row(f"[bold]{name}[/]", text)
-        return Group(table, grid)
+        return Group(table, "", grid)
 
     def show(self, file: TextIO | None = None) -> None:
         """Print the table: in colour by rich on a terminal, as plain text elsewhere."""

@@ -67,6 +67,14 @@ def test_every_registered_network_runs_on_its_input():
         assert y.shape == (2, 10)
 
 
+def test_mlp():
+    model = models.MLP((6, 5, 4, 2), activation=nn.Tanh, dropout=0.5)
+    assert [type(m).__name__ for m in model] == ["Flatten", "Linear", "Tanh", "Dropout", "Linear", "Tanh", "Dropout", "Linear"]
+    assert model(pydl.zeros(3, 2, 3)).shape == (3, 2)
+    with pytest.raises(ArgumentError, match=r"sizes=\(3,\); expected at least two"):
+        models.MLP((3,))
+
+
 def test_registering(monkeypatch):
     monkeypatch.setattr("pydl.models.registry._ENTRIES", dict(models.registry._ENTRIES))
 

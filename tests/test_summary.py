@@ -107,6 +107,11 @@ def test_pooling_windows():
     assert summary(unequal, (1, 2, 9))["1"].receptive_field is None
 
 
+def test_locally_connected_window():
+    table = summary(nn.Sequential(nn.Conv2d(1, 2, 3), nn.LocallyConnected2d(2, 3, 8, 3)), (1, 1, 10, 10))
+    assert table["1"].receptive_field == (5, 5)
+
+
 def test_the_model_is_left_as_it_was():
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     model[1].eval()

@@ -20,6 +20,8 @@ class MLP(nn.Sequential):
         Features in, of each hidden layer, and out. Default: 28 x 28 pixels, 128 and 64 hidden units, 10 classes.
     activation : callable
         Makes the activation module after each layer but the last.
+    dropout : float
+        Probability of dropping a hidden unit while training; 0 for none.
 
     Examples
     --------
@@ -33,7 +35,7 @@ class MLP(nn.Sequential):
     """
 
     def __init__(
-        self, sizes: Sequence[int] = (784, 128, 64, 10), activation: Callable[[], nn.Module] = nn.ReLU
+        self, sizes: Sequence[int] = (784, 128, 64, 10), activation: Callable[[], nn.Module] = nn.ReLU, dropout: float = 0.0
     ) -> None:
         if len(sizes) < 2 or any(n < 1 for n in sizes):
             raise ArgumentError(f"MLP: sizes={tuple(sizes)}; expected at least two positive numbers, features in and out")
@@ -41,5 +43,7 @@ class MLP(nn.Sequential):
         for i, (features, units) in enumerate(pairwise(sizes)):
             if i:
                 layers.append(activation())
+                if dropout:
+                    layers.append(nn.Dropout(dropout))
             layers.append(nn.Linear(features, units))
         super().__init__(*layers)

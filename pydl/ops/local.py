@@ -14,7 +14,7 @@ import numpy as np
 from pydl import _core
 from pydl.errors import ShapeError
 from pydl.graph.engine import apply
-from pydl.graph.op import Cost, Op, Shape
+from pydl.graph.op import Cost, Op, Shape, SlidingWindow
 from pydl.ops._common import channels_last, check_floating, copy, empty, empty_channels_last
 from pydl.ops.conv import resolve_padding, tuple_of
 from pydl.ops.elementwise import add
@@ -86,6 +86,10 @@ class LocallyConnected2d(Op):
         elements = int(np.prod(out_shape, dtype=np.int64))
         macs = elements * int(np.prod(weight.shape[3:], dtype=np.int64))
         return Cost(2 * macs, x.nbytes + weight.nbytes + elements * x.itemsize)
+
+    @staticmethod
+    def window(*args: Any) -> SlidingWindow:
+        return SlidingWindow(*args[2])
 
 
 def _filters(weight: np.ndarray) -> np.ndarray:
