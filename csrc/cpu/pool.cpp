@@ -36,10 +36,16 @@ PYDL_INLINE void store_taps(typename Vec<T>::bits taps, I* p, int64_t n) {
   store_pieces(p, from, n, L);
 }
 
-// Hands fold.take(i, vector, tap) what a window sees of kVecs vectors of channels, in the order of the taps.
-template <class T, int kVecs, class Fold>
-PYDL_INLINE void walk(const Cursor& at, const T* image, int64_t n, Fold& fold) {
-  using V = Vec<T>;
+template <class T>
+PYDL_INLINE Vec<T> gather(const T* from, const int64_t* offset, int64_t n) {
+  Vec<T> v = Vec<T>::zero();
+  for (int64_t j = 0; j < n; ++j) v.v[j] = from[offset[j]];
+  return v;
+}
+
+// Hands fold.take(i, vector, tap) what a window sees of kVecs vectors, in the order of the taps; load(pixel, i) makes them.
+template <int kVecs, class T, class Load, class Fold>
+PYDL_INLINE void walk(const Cursor& at, const T* image, const Load& load, Fold& fold) {
   const Axis* axis = at.p.axis;
   const Window w0 = at.window(0), w1 = at.window(1), w2 = at.window(2);
   const int64_t channels = at.p.channels, step = axis[2].step * channels;
@@ -49,20 +55,80 @@ PYDL_INLINE void walk(const Cursor& at, const T* image, int64_t n, Fold& fold) {
       const int64_t tap = (k0 * axis[1].taps + k1) * axis[2].taps;
       const T* pixel = image + ((i0 * axis[1].in + i1) * axis[2].in + w2.start) * channels + w2.lo * step;
       for (int64_t k2 = w2.lo; k2 < w2.hi; ++k2, pixel += step)
-        for (int i = 0; i < kVecs; ++i)
-          fold.take(i, kVecs == 1 ? V::load_n(pixel, n) : V::load(pixel + i * V::lanes), tap + k2);
+        for (int i = 0; i < kVecs; ++i) fold.take(i, load(pixel, i), tap + k2);
       fold.end_row();
     }
 }
 
-// Calls block(c, n, width) for channels [c0, c1) in blocks of 4, 2 and 1 vectors; n counts only for the last.
+// The loops over the outputs: calls block(cursor, image, load, to, n, width) for vectors of neighbouring elements of y that
+// start at `to`; n elements of the last of `width` vectors count.
+// Many channels: a vector is channels of one output, in blocks of 4, 2 and 1 vectors.
 template <class T, class Block>
-PYDL_INLINE void for_each_block(int64_t c0, int64_t c1, const Block& block) {
-  constexpr int64_t L = Vec<T>::lanes;
-  int64_t c = c0;
-  for (; c + kBlock * L <= c1; c += kBlock * L) block(c, L, std::integral_constant<int, kBlock>());
-  for (; c + 2 * L <= c1; c += 2 * L) block(c, L, std::integral_constant<int, 2>());
-  for (; c < c1; c += L) block(c, min64(L, c1 - c), std::integral_constant<int, 1>());
+void for_each_channels(const Plan& p, const T* x, const Block& block) {
+  using V = Vec<T>;
+  constexpr int64_t L = V::lanes;
+  const int64_t image = p.inputs() * p.channels;
+  for_each_output(p, kBlock * L, [&](const Cursor& at, int64_t c, int64_t c1) {
+    const T* from = x + at.n * image;
+    const int64_t to = at.pixel * p.channels;
+    const auto whole = [](const T* pixel, int i) { return V::load(pixel + i * V::lanes); };
+    for (; c + kBlock * L <= c1; c += kBlock * L)
+      block(at, from + c, whole, to + c, L, std::integral_constant<int, kBlock>());
+    for (; c + 2 * L <= c1; c += 2 * L) block(at, from + c, whole, to + c, L, std::integral_constant<int, 2>());
+    for (; c < c1; c += L) {
+      const int64_t n = min64(L, c1 - c);
+      block(at, from + c, [n](const T* pixel, int) { return V::load_n(pixel, n); }, to + c, n, std::integral_constant<int, 1>());
+    }
+  });
+}
+
+// Few channels: a vector is several neighbouring outputs of a row, gathered tap by tap; the border goes output by output.
+template <class T, class Block>
+void for_each_neighbours(const Plan& p, const T* x, int64_t stride, const Block& block) {
+  using V = Vec<T>;
+  constexpr int64_t L = V::lanes, kPiece = 1024;  // outputs of a row that one thread takes at a time
+  const std::integral_constant<int, 1> one;
+  const int64_t channels = p.channels, outs = p.axis[2].out, image = p.inputs() * channels;
+  const Cover inner = interior(p.axis[2]);
+  const int64_t piece = min64(outs, kPiece), pieces = ceil_div(outs, piece);
+  Scratch<int64_t> offset(piece * channels);  // of each element of a piece of y, in x, from the piece's first
+  for (int64_t e = 0; e < piece * channels; ++e) offset.data[e] = e / channels * stride * channels + e % channels;
+  const int64_t rows = p.batch * p.axis[0].out * p.axis[1].out, work = piece * channels * p.taps();
+  parallel_for(rows * pieces, kPoolGrain / (work + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t first = u % pieces * piece, last = min64(outs, first + piece) - 1;
+      Cursor at(p, u / pieces * outs + first);
+      const T* from = x + at.n * image;
+      for (int64_t next; at.o[2] <= last; at.pixel += next - at.o[2], at.o[2] = next) {
+        const int64_t to = at.pixel * channels;
+        next = at.o[2] + 1;
+        if (at.o[2] < inner.first || at.o[2] > inner.last) {
+          block(at, from, [channels](const T* pixel, int) { return V::load_n(pixel, channels); }, to, channels, one);
+          continue;
+        }
+        next = min64(inner.last, last) + 1;
+        const int64_t count = (next - at.o[2]) * channels;
+        for (int64_t e = 0; e < count; e += L) {
+          const int64_t n = min64(L, count - e);
+          const int64_t* lanes = offset.data + e;
+          if (stride == 1)
+            block(at, from + e, [n](const T* pixel, int) { return V::load_n(pixel, n); }, to + e, n, one);
+          else if (n == L)
+            block(at, from, [lanes](const T* pixel, int) { return gather<T>(pixel, lanes, V::lanes); }, to + e, n, one);
+          else
+            block(at, from, [lanes, n](const T* pixel, int) { return gather<T>(pixel, lanes, n); }, to + e, n, one);
+        }
+      }
+    }
+  });
+}
+
+template <class T, class Block>
+void for_each_vector(const Plan& p, const PoolAxis& inner, const T* x, const Block& block) {
+  if (inner.kernel && 2 * p.channels <= Vec<T>::lanes)
+    for_each_neighbours<T>(p, x, inner.stride, block);
+  else
+    for_each_channels<T>(p, x, block);
 }
 
 template <class T, int kVecs, bool kKeepTaps>
@@ -93,19 +159,14 @@ void max_forward(const PoolArgs& a) {
   const T* x = a.x.as<T>();
   T* y = a.y.as<T>();
   I* taps = kKeepTaps ? a.taps.as<I>() : nullptr;
-  const int64_t image = p.inputs() * p.channels;
-  for_each_output(p, kBlock * V::lanes, [&](const Cursor& at, int64_t c0, int64_t c1) {
-    const int64_t first = at.empty() ? p.taps() : at.first_tap();
-    for_each_block<T>(c0, c1, [&](int64_t c, int64_t n, auto width) {
-      constexpr int kVecs = decltype(width)::value;
-      MaxFold<T, kVecs, kKeepTaps> fold(first);
-      walk<T, kVecs>(at, x + at.n * image + c, n, fold);
-      const int64_t to = at.pixel * p.channels + c;
-      for (int i = 0; i < kVecs; ++i) {
-        fold.best[i].store_n(y + to + i * V::lanes, n);
-        if constexpr (kKeepTaps) store_taps<T, I>(fold.at[i], taps + to + i * V::lanes, n);
-      }
-    });
+  for_each_vector<T>(p, a.axis[2], x, [&](const Cursor& at, const T* image, const auto& load, int64_t to, int64_t n, auto width) {
+    constexpr int kVecs = decltype(width)::value;
+    MaxFold<T, kVecs, kKeepTaps> fold(at.empty() ? p.taps() : at.first_tap());
+    walk<kVecs>(at, image, load, fold);
+    for (int i = 0; i < kVecs; ++i) {
+      fold.best[i].store_n(y + to + i * V::lanes, n);
+      if constexpr (kKeepTaps) store_taps<T, I>(fold.at[i], taps + to + i * V::lanes, n);
+    }
   });
 }
 
@@ -116,16 +177,26 @@ void max_scatter(const PoolArgs& a) {
   const T* y = a.y.as<T>();
   const I *taps = a.taps.as<I>(), *end = taps + a.taps.size();
   const int64_t channels = p.channels, step = p.axis[2].step * channels;
-  for_each_input_row(p, a.x.as<T>(), [&](const Cursor& at, T* row, int64_t tap, int64_t lo, int64_t hi) {
+  const bool few = channels <= 2, add = few || !p.tiled();
+  for_each_input_row(p, a.x.as<T>(), add, [&](const Cursor& at, T* row, int64_t tap, int64_t lo, int64_t hi) {
     T* first = row + at.window(2).start * channels;
-    for (int64_t c = 0; c < channels; c += V::lanes) {
+    const T* from = y + at.pixel * channels;
+    const I* chosen = taps + at.pixel * channels;
+    for (int64_t c = 0; few && c < channels; ++c) {
+      const int64_t k = chosen[c] - tap;  // no branch on data: a guess would be wrong half of the time
+      const bool here = (k >= lo) & (k < hi);
+      const T pick[2] = {T(0), from[c]};
+      first[(lo + here * (k - lo)) * step + c] += pick[here];
+    }
+    for (int64_t c = 0; !few && c < channels; c += V::lanes) {
       const int64_t n = min64(channels - c, V::lanes);
-      const V g = V::load_n(y + at.pixel * channels + c, n);
-      const typename V::bits chosen = load_taps<T, I>(taps + at.pixel * channels + c, n, end);
+      const V g = V::load_n(from + c, n);
+      const typename V::bits which = load_taps<T, I>(chosen + c, n, end);
       for (int64_t k = lo; k < hi; ++k) {
-        const Mask<T> here{chosen == static_cast<typename Raw<T>::integer>(tap + k)};
+        const Mask<T> here{which == static_cast<typename Raw<T>::integer>(tap + k)};
+        const V mine = select(here, g, V::zero());
         T* to = first + k * step + c;
-        (V::load_n(to, n) + select(here, g, V::zero())).store_n(to, n);
+        (add ? V::load_n(to, n) + mine : mine).store_n(to, n);
       }
     }
   });
@@ -192,16 +263,12 @@ void avg_forward(const PoolArgs& a) {
   const Plan p(a);
   const T* x = a.x.as<T>();
   T* y = a.y.as<T>();
-  const int64_t image = p.inputs() * p.channels;
-  for_each_output(p, kBlock * V::lanes, [&](const Cursor& at, int64_t c0, int64_t c1) {
+  for_each_vector<T>(p, a.axis[2], x, [&](const Cursor& at, const T* image, const auto& load, int64_t to, int64_t n, auto width) {
+    constexpr int kVecs = decltype(width)::value;
     const V divisor = V::splat(static_cast<T>(a.divisor ? a.divisor : at.divisor()));
-    for_each_block<T>(c0, c1, [&](int64_t c, int64_t n, auto width) {
-      constexpr int kVecs = decltype(width)::value;
-      SumFold<T, kVecs> fold;
-      walk<T, kVecs>(at, x + at.n * image + c, n, fold);
-      for (int i = 0; i < kVecs; ++i)
-        (fold.total[i] / divisor).store_n(y + at.pixel * p.channels + c + i * V::lanes, n);
-    });
+    SumFold<T, kVecs> fold;
+    walk<kVecs>(at, image, load, fold);
+    for (int i = 0; i < kVecs; ++i) (fold.total[i] / divisor).store_n(y + to + i * V::lanes, n);
   });
 }
 
@@ -211,15 +278,21 @@ void avg_backward(const PoolArgs& a) {
   const Plan p(a);
   const T* y = a.y.as<T>();
   const int64_t channels = p.channels, step = p.axis[2].step * channels;
-  for_each_input_row(p, a.x.as<T>(), [&](const Cursor& at, T* row, int64_t, int64_t lo, int64_t hi) {
-    const V divisor = V::splat(static_cast<T>(a.divisor ? a.divisor : at.divisor()));
+  const bool few = 2 * channels <= V::lanes, add = !p.tiled();
+  for_each_input_row(p, a.x.as<T>(), add, [&](const Cursor& at, T* row, int64_t, int64_t lo, int64_t hi) {
+    const T divisor = static_cast<T>(a.divisor ? a.divisor : at.divisor());
     T* first = row + at.window(2).start * channels;
-    for (int64_t c = 0; c < channels; c += V::lanes) {
+    const T* from = y + at.pixel * channels;
+    for (int64_t c = 0; few && c < channels; ++c) {
+      const T share = from[c] / divisor;
+      for (int64_t k = lo; k < hi; ++k) first[k * step + c] = add ? first[k * step + c] + share : share;
+    }
+    for (int64_t c = 0; !few && c < channels; c += V::lanes) {
       const int64_t n = min64(channels - c, V::lanes);
-      const V share = V::load_n(y + at.pixel * channels + c, n) / divisor;
+      const V share = V::load_n(from + c, n) / V::splat(divisor);
       for (int64_t k = lo; k < hi; ++k) {
         T* to = first + k * step + c;
-        (V::load_n(to, n) + share).store_n(to, n);
+        (add ? V::load_n(to, n) + share : share).store_n(to, n);
       }
     }
   });

@@ -20,6 +20,7 @@ struct Cover {
 
 struct Axis {
   int64_t in, out, taps, step;
+  bool tiled;       // every input is seen by exactly one output
   Window* windows;  // [out]
   Cover* covers;    // [in]
 
@@ -40,7 +41,7 @@ class Plan {
     Window* w = windows_.data;
     Cover* c = covers_.data;
     for (int d = 0; d < 3; ++d) {
-      axis[d] = {a.x.shape[d + 1], a.y.shape[d + 1], a.axis[d].kernel, a.axis[d].dilation, w, c};
+      axis[d] = {a.x.shape[d + 1], a.y.shape[d + 1], a.axis[d].kernel, a.axis[d].dilation, true, w, c};
       a.axis[d].kernel ? fill_plain(axis[d], a.axis[d], a.include_pad) : fill_adaptive(axis[d]);
       fill_covers(axis[d]);
       w += axis[d].out;
@@ -50,6 +51,7 @@ class Plan {
   int64_t taps() const { return axis[0].taps * axis[1].taps * axis[2].taps; }
   int64_t inputs() const { return axis[0].in * axis[1].in * axis[2].in; }
   int64_t outputs() const { return axis[0].out * axis[1].out * axis[2].out; }
+  bool tiled() const { return axis[0].tiled && axis[1].tiled && axis[2].tiled; }
 
  private:
   Scratch<Window> windows_;
@@ -82,6 +84,7 @@ class Plan {
       while (first < x.out && x.windows[first].start + (x.taps - 1) * x.step < i) ++first;
       while (last + 1 < x.out && x.windows[last + 1].start <= i) ++last;
       x.covers[i] = {first, last};
+      x.tiled = x.tiled && first == last && x.tap_of(first, i) >= 0;
     }
   }
 };
@@ -136,11 +139,20 @@ void for_each_output(const Plan& p, int64_t slab, const F& f) {
   });
 }
 
+// The outputs of a row of axis 2 that see their whole window.
+inline Cover interior(const Axis& x) {
+  int64_t first = 0, last = x.out - 1;
+  while (first < x.out && x.windows[first].lo > 0) ++first;
+  while (last >= first && x.windows[last].hi < x.taps) --last;
+  return {first, last};
+}
+
 // Calls f(cursor, row, tap, lo, hi) for every output that sees part of an input row: its taps tap + [lo, hi) fall on
-// row + (start + k * step) * C. A row (or a piece of one) has one writer and starts as zeros, so sums need no atomics
-// and are taken in one order whatever the thread count.
+// row + (start + k * step) * C. A row (or a piece of one) has one writer, so sums need no atomics and are taken in one
+// order whatever the thread count. It starts as zeros if `zeroed`; otherwise f must write every element that it is given,
+// which is enough where windows tile the input.
 template <class T, class F>
-void for_each_input_row(const Plan& p, T* x, const F& f) {
+void for_each_input_row(const Plan& p, T* x, bool zeroed, const F& f) {
   const Axis &a0 = p.axis[0], &a1 = p.axis[1], &a2 = p.axis[2];
   const int64_t channels = p.channels, piece = min64(a2.in, max64(16, 16384 / (channels + 1)));
   const int64_t pieces = ceil_div(a2.in, piece);
@@ -150,7 +162,7 @@ void for_each_input_row(const Plan& p, T* x, const F& f) {
       const int64_t line = u / pieces, i1 = line % a1.in, i0 = line / a1.in % a0.in, n = line / a1.in / a0.in;
       const int64_t begin2 = u % pieces * piece, end2 = min64(a2.in, begin2 + piece);
       T* row = x + line * a2.in * channels;
-      std::memset(row + begin2 * channels, 0, static_cast<size_t>((end2 - begin2) * channels) * sizeof(T));
+      if (zeroed) std::memset(row + begin2 * channels, 0, static_cast<size_t>((end2 - begin2) * channels) * sizeof(T));
       for (int64_t o0 = a0.covers[i0].first; o0 <= a0.covers[i0].last; ++o0) {
         const int64_t k0 = a0.tap_of(o0, i0);
         for (int64_t o1 = a1.covers[i1].first; k0 >= 0 && o1 <= a1.covers[i1].last; ++o1) {
@@ -160,8 +172,9 @@ void for_each_input_row(const Plan& p, T* x, const F& f) {
           Cursor at(p, ((n * a0.out + o0) * a1.out + o1) * a2.out + min64(first, a2.out - 1));
           for (int64_t o2 = first; o2 <= last; ++o2, ++at.pixel, ++at.o[2]) {
             const Window& w = a2.windows[o2];
-            const int64_t lo = w.start < begin2 ? max64(w.lo, ceil_div(begin2 - w.start, a2.step)) : w.lo;
-            const int64_t hi = w.start < end2 ? min64(w.hi, (end2 - 1 - w.start) / a2.step + 1) : 0;
+            int64_t lo = w.lo, hi = w.hi;  // cut to the piece; divisions are rare
+            if (w.start + lo * a2.step < begin2) lo = ceil_div(begin2 - w.start, a2.step);
+            if (w.start + (hi - 1) * a2.step >= end2) hi = w.start < end2 ? (end2 - 1 - w.start) / a2.step + 1 : 0;
             if (lo < hi) f(at, row, (k0 * a1.taps + k1) * a2.taps, lo, hi);
           }
         }
