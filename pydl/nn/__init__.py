@@ -15,5 +15,6 @@ from pydl.nn.norm import *
 from pydl.nn.padding import *
 from pydl.nn.pool import *
 from pydl.nn.positional import *
+from pydl.nn.resample import *
 from pydl.nn.rnn import *
 from pydl.nn.transformer import *

@@ -15,6 +15,7 @@ from pydl.ops.matmul import *
 from pydl.ops.norm import *
 from pydl.ops.pool import *
 from pydl.ops.reduce import *
+from pydl.ops.resample import *
 from pydl.ops.rnn import *
 from pydl.ops.shape import *
 from pydl.ops.softmax import *

@@ -320,3 +320,23 @@ def test_module_returns_indices_for_unpooling():
     y, indices = pool(x)
     assert unpool(y, indices)[0, 0].tolist() == [[0, 0, 0, 0], [0, 5, 0, 7], [0, 0, 0, 0], [0, 13, 0, 15]]
     assert repr(pool) == "MaxPool2d(kernel_size=2, stride=2, return_indices=True)"
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_long_rows_of_few_channels(isa, channels, stride):
+    """Rows longer than one thread takes at a time; small integers, exact."""
+    x = np.random.default_rng(0).integers(-99, 99, (1, channels, 2, 2600)).astype(np.float32)
+    with instruction_set(isa):
+        t = pydl.tensor(x, requires_grad=True)
+        y, indices = pydl.max_pool2d(t, 2, stride, 1, return_indices=True)
+        total = pydl.avg_pool2d(t, 2, stride, 1, divisor_override=1)
+        (y * 2 + total).sum().backward()
+    np.testing.assert_array_equal(y.detach().numpy(), reference_max(x, 2, stride, 1))
+    np.testing.assert_array_equal(total.detach().numpy(), reference_avg(x, 2, stride, 1, divisor_override=1))
+    expected = np.zeros((channels, 5200))
+    for c in range(channels):
+        np.add.at(expected[c], indices.numpy()[0, c].ravel(), 2)
+    expected = expected.reshape(x.shape) + (4 if stride == 1 else 1)
+    np.testing.assert_array_equal(t.grad.numpy(), expected)
