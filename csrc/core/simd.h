@@ -96,7 +96,8 @@ struct Vec {
   static constexpr int64_t lanes = PYDL_VECTOR_BYTES / static_cast<int64_t>(sizeof(T));
   type v;
 
-  static PYDL_INLINE Vec splat(T x) { return {type{} + x}; }
+  // x - 0 is x for every x, so the compiler is left with the broadcast alone (0 + x is not: it changes -0).
+  static PYDL_INLINE Vec splat(T x) { return {x - type{}}; }
   static PYDL_INLINE Vec zero() { return {type{}}; }
   static PYDL_INLINE Vec load(const T* p) {
     Vec r;
