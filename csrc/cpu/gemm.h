@@ -94,6 +94,59 @@ void multiply_block(const T* a, const T* b, int64_t b_stride, int64_t rows, int6
     }
 }
 
+// Lanes from a (index below L) or b (index - L), chosen when compiled.
+#if defined(__clang__)
+template <class T, int... I>
+PYDL_INLINE Vec<T> pick(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  return {__builtin_shufflevector(a.v, b.v, I...)};
+}
+#else
+template <class T, int... I>
+PYDL_INLINE Vec<T> pick(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  return {__builtin_shuffle(a.v, b.v, typename Vec<T>::bits{I...})};
+}
+#endif
+
+// One round of the transposition: rows that are D apart exchange the lanes that differ in bit D.
+template <int64_t D, class T, int... I>
+PYDL_INLINE void exchange(Vec<T>* r, std::integer_sequence<int, I...>) {
+  constexpr int64_t L = Vec<T>::lanes;
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < L; ++i) {
+    if (i & D) continue;
+    const Vec<T> a = r[i], b = r[i + D];
+    r[i] = pick(a, b, std::integer_sequence<int, ((I & D) ? I - static_cast<int>(D - L) : I)...>{});
+    r[i + D] = pick(a, b, std::integer_sequence<int, ((I & D) ? I + static_cast<int>(L) : I + static_cast<int>(D))...>{});
+  }
+}
+
+// Transposes a square of L rows of L lanes in registers (Eklundh 1972).
+template <class T>
+PYDL_INLINE void transpose_lanes(Vec<T>* r) {
+  constexpr int64_t L = Vec<T>::lanes;
+  constexpr auto lanes = std::make_integer_sequence<int, static_cast<int>(L)>{};
+  if constexpr (L > 8) exchange<8>(r, lanes);
+  if constexpr (L > 4) exchange<4>(r, lanes);
+  if constexpr (L > 2) exchange<2>(r, lanes);
+  exchange<1>(r, lanes);
+}
+
+// to[j * to_stride + i] = from[i * from_stride + j] for i < rows, j < columns (both at most one vector's lanes); `rows` up
+// to the lanes are written, those beyond `rows` as zeros when `fill`.
+template <class T>
+[[gnu::noinline]] void transpose_square(const T* from, int64_t from_stride, int64_t rows, int64_t columns, T* to,
+                                        int64_t to_stride, bool fill) {
+  using V = Vec<T>;
+  constexpr int64_t L = V::lanes;
+  V r[L];
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < L; ++i) r[i] = i < rows ? V::load_n(from + i * from_stride, columns) : V::zero();
+  transpose_lanes(r);
+#pragma GCC unroll 16
+  for (int64_t j = 0; j < L; ++j)
+    if (j < columns) r[j].store_n(to + j * to_stride, fill ? L : rows);
+}
+
 // Copies rows [0, rows) x [0, kc) into one A panel; rows beyond are zero.
 template <class T>
 void pack_a_strided(T* panel, const T* a, int64_t row_stride, int64_t k_stride, int64_t rows, int64_t kc) {
@@ -105,6 +158,14 @@ void pack_a_strided(T* panel, const T* a, int64_t row_stride, int64_t k_stride, 
       std::memcpy(to, a + i * row_stride, static_cast<size_t>(kc) * sizeof(T));
   }
   if (k_stride == 1) return;
+  constexpr int64_t L = Vec<T>::lanes;
+  if (row_stride == 1) {
+    for (int64_t k = 0; k < kc; k += L)
+      for (int64_t i = 0; i < rows; i += L)
+        transpose_square(a + k * k_stride + i, k_stride, min64(kc - k, L), min64(rows - i, L), panel + i * kPitch + k, kPitch,
+                         false);
+    return;
+  }
   for (int64_t k = 0; k < kc; ++k)
     for (int64_t i = 0; i < rows; ++i) panel[i * kPitch + k] = a[i * row_stride + k * k_stride];
 }
@@ -112,19 +173,24 @@ void pack_a_strided(T* panel, const T* a, int64_t row_stride, int64_t k_stride, 
 // Copies [0, kc) x [0, columns) into one B panel; columns beyond are zero.
 template <class T>
 void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_stride, int64_t columns, int64_t kc) {
-  constexpr int64_t C = Tile<T>::columns;
-  if (columns < C) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
+  constexpr int64_t C = Tile<T>::columns, L = Vec<T>::lanes;
+  if (columns < C && column_stride != 1) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
   if (column_stride == 1) {
-    for (int64_t k = 0; k < kc; ++k)
+    for (int64_t k = 0; k < kc; ++k) {
       std::memcpy(panel + k * C, b + k * k_stride, static_cast<size_t>(columns) * sizeof(T));
+      if (columns < C) std::memset(panel + k * C + columns, 0, static_cast<size_t>(C - columns) * sizeof(T));
+    }
     return;
   }
-  constexpr int64_t kRun = 8;  // elements of one source column at a time: whole cache lines on both sides
-  for (int64_t k0 = 0; k0 < kc; k0 += kRun) {
-    const int64_t k1 = min64(k0 + kRun, kc);
-    for (int64_t j = 0; j < columns; ++j)
-      for (int64_t k = k0; k < k1; ++k) panel[k * C + j] = b[k * k_stride + j * column_stride];
+  if (k_stride == 1) {
+    for (int64_t k = 0; k < kc; k += L)
+      for (int64_t j = 0; j < columns; j += L)
+        transpose_square(b + j * column_stride + k, column_stride, min64(columns - j, L), min64(kc - k, L), panel + k * C + j, C,
+                         true);
+    return;
   }
+  for (int64_t k = 0; k < kc; ++k)
+    for (int64_t j = 0; j < columns; ++j) panel[k * C + j] = b[k * k_stride + j * column_stride];
 }
 
 // The whole product. pack_a(panel, first_row, rows, first_k, kc) and pack_b(panel, first_column, columns, first_k, kc)
