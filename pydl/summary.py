@@ -7,7 +7,7 @@ inside ``forward`` count alike. The usual formulas follow from the operations' o
   an addition count as two); fully connected: (D_in + 1) D_out parameters;
 - receptive field after layer k, kernels F and strides S: R_k = 1 + sum_{j<=k} (F_j - 1) prod_{i<j} S_i; where all n
   positions are joined (flatten, global pooling) it is R + (n - 1) prod S;
-- activation memory: the bytes that the layer's operations newly write (views write none), which training keeps.
+- activation memory: the bytes that the layer's operations newly write (views write none), about what training keeps.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Summary:
             ("parameters", f"{self.parameters:,} ({_bytes_text(self.parameter_bytes)})"
                            + (f", of these {fixed:,} fixed" if fixed else "")),
             ("FLOPs, forward", f"{self.flops:,} ({_scaled(self.flops)})"),
-            ("activations", f"{_bytes_text(self.activation_bytes)}, kept for backward in training"),
+            ("activations", f"{_bytes_text(self.activation_bytes)} written, about what training keeps for backward"),
         ]  # fmt: skip
 
     def _cells(self) -> list[tuple[str, ...]]:

@@ -78,7 +78,15 @@ class Module:
                 self.__dict__[other].pop(name, None)
         self.__dict__[table][name] = value
         if table == "_modules" and value is not None:
-            object.__setattr__(value, "_name", name)
+            self._name_part(name, value)
+
+    def _name_part(self, name: str, part: Module) -> None:
+        """The name of a part in messages. What defines no forward (a list of modules) is never called: its parts name it."""
+        called = type(self).forward is not Module.forward
+        object.__setattr__(part, "_name", name if called or not self._name else f"{self._name}.{name}")
+        if type(part).forward is Module.forward:
+            for inner, module in part.named_children():
+                part._name_part(inner, module)
 
     def _register(self, table: str, name: str, value: Any, kind: type, noun: str) -> None:
         if "_parameters" not in self.__dict__:

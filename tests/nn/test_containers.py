@@ -5,7 +5,7 @@ import pytest
 
 import pydl
 from pydl import nn
-from pydl.errors import ArgumentError
+from pydl.errors import ArgumentError, ShapeError
 
 
 def linears(n):
@@ -108,3 +108,24 @@ def test_parameter_list_and_dict():
     del named["p"]
     assert [n for n, _ in named.named_parameters()] == ["q"]
     assert len(named) == 1
+
+
+def test_messages_name_the_lists_that_modules_are_in():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(2, 2)])
+            self.heads = nn.ModuleDict({"one": nn.ModuleList([nn.Linear(2, 3)])})
+            self.layers.append(nn.Linear(2, 2))
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return self.heads["one"][0](x)
+
+    net = nn.Sequential(Net())
+    y = net(pydl.ones(1, 2))
+    assert y.node.module_path == "0.heads.one.0"
+    assert y.node.next_nodes[0].module_path == "0.layers.1"
+    with pytest.raises(ShapeError, match=r"^in module 0\.layers\.0: \[linear\]"):
+        net(pydl.ones(1, 3))
