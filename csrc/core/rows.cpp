@@ -10,8 +10,8 @@ namespace pydl {
 
 namespace {
 
-// Rows that make about 256 KiB: less is not worth a second thread.
-int64_t grain_of(int64_t row_bytes) { return (int64_t{1} << 18) / (row_bytes + 1) + 1; }
+// Rows that make about 4 MiB: memory is the limit, so less is not worth waking a second thread.
+int64_t grain_of(int64_t row_bytes) { return (int64_t{1} << 22) / (row_bytes + 1) + 1; }
 
 size_t unsigned_size(int64_t bytes) { return static_cast<size_t>(bytes); }
 

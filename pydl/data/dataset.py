@@ -200,7 +200,7 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) 
     generator : pydl.Generator, optional
     """
     n = len(dataset)
-    if all(0 <= x <= 1 for x in lengths) and math.isclose(sum(lengths), 1, abs_tol=1e-6) and n != 1:
+    if all(0 <= x <= 1 for x in lengths) and math.isclose(sum(lengths), 1, abs_tol=1e-6):
         counts = [math.floor(n * x + 1e-9) for x in lengths]
         for i in range(n - sum(counts)):
             counts[i % len(counts)] += 1

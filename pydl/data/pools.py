@@ -314,7 +314,7 @@ def _guarded(read: Callable[[Task], Any], task: Task) -> tuple[tuple[Any, ...] |
     """(None, result), or (the answer that reports the error, None)."""
     try:
         return None, read(task)
-    except Exception as error:
+    except BaseException as error:  # even SystemExit: a thread that ends in silence would leave the loader waiting
         return ("error", task.run, task.number, worker.report(error, "in a worker thread", keep=True)), None
 
 

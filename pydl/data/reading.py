@@ -12,7 +12,7 @@ from pydl.data.collate import collate, default_convert
 from pydl.data.dataset import batch_reader
 from pydl.graph.engine import wrap
 
-__all__ = ["END", "MapReader", "StreamReader", "Task", "make_reader"]
+__all__ = ["END", "MapReader", "StreamReader", "Task", "annotate", "make_reader"]
 
 END = object()  # what a stream gives after its last batch
 

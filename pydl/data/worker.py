@@ -15,7 +15,7 @@ import numpy as np
 from pydl import _core
 from pydl import random as pydl_random
 from pydl.data import context, transport
-from pydl.data.reading import END, Task, make_reader
+from pydl.data.reading import END, Task, annotate, make_reader
 
 __all__ = ["ErrorReport", "main", "report"]
 
@@ -52,6 +52,9 @@ def main(worker: int, workers: int, payload: bytes, tasks: Connection, results: 
         if worker_init_fn is not None:
             worker_init_fn(worker)
     except Exception as error:
+        if isinstance(error, AttributeError) and "__main__" in str(error):
+            annotate(error, "what was defined in an interactive session is not known to worker processes: put it into a module "
+                            "that can be imported, or use worker_type='thread'")  # fmt: skip
         transport.send(out, ("error", -1, -1, report(error, "while starting")))
         return
     try:

@@ -268,7 +268,10 @@ def test_prefetch_is_bounded():
 
     batches = iter(DataLoader(Watched(40), 1, num_workers=2, worker_type="thread", prefetch_factor=3))
     next(batches)
-    time.sleep(0.2)
+    deadline = time.monotonic() + 10
+    while len(seen) < 7 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
     assert len(seen) == 7  # one is given out, 2 * 3 are ahead
     batches.close()
 
@@ -347,13 +350,17 @@ def test_dead_worker():
         list(DataLoader(sets.Faulty("kill"), 2, num_workers=1))
     with pytest.raises(WorkerError, match=r"ended with exit status 3"):
         list(DataLoader(sets.Faulty("exit"), 2, num_workers=1))
+    with pytest.raises(WorkerError, match=r"ended with exit status 3"):
+        list(DataLoader(sets.Faulty("leave"), 2, num_workers=1))
+    with pytest.raises(SystemExit):
+        list(DataLoader(sets.Faulty("leave"), 2, num_workers=1, worker_type="thread"))
     assert multiprocessing.active_children() == []
 
 
 def test_timeout():
     start = time.monotonic()
-    with pytest.raises(WorkerTimeoutError, match=r"timeout=0.5 s; worker 0 at batch 2 of epoch 0 \(dataset indices 4, 5\)"):
-        list(DataLoader(sets.Faulty("hang"), 2, num_workers=1, timeout=0.5))
+    with pytest.raises(WorkerTimeoutError, match=r"timeout=0.5 s; worker 0 at batch 0 of epoch 0 \(dataset indices 4, 5\)"):
+        list(DataLoader(sets.Faulty("hang"), sampler=[4, 5], batch_size=2, num_workers=1, timeout=0.5))
     assert time.monotonic() - start < 10
     assert multiprocessing.active_children() == []
 
@@ -412,6 +419,27 @@ def test_script_without_guard_fails_with_advice(tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert "under `if __name__ == '__main__':`, or use worker_type='thread'" in done.stderr.splitlines()[-1]
+
+
+def test_program_ends_in_the_middle_of_an_iteration(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np\nfrom pydl.data import DataLoader, TensorDataset\nif __name__ == '__main__':\n"
+        "    for kind in ('process', 'thread'):\n"
+        "        loader = DataLoader(TensorDataset(np.arange(99)), num_workers=2, worker_type=kind, persistent_workers=True)\n"
+        "        batches = iter(loader)\n        print(next(batches)[0].item())\n"
+        "    globals()[kind], globals()['l'] = batches, loader\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n0\n", "")
+
+
+def test_interactive_definitions_get_advice():
+    program = "from pydl.data import DataLoader, Dataset\nclass D(Dataset):\n    pass\n"
+    program += "list(DataLoader(D(), sampler=[0], num_workers=1))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert "Can't get attribute 'D'" in done.stderr
+    assert "not known to worker processes" in done.stderr or sys.version_info < (3, 11)
 
 
 def test_workers_end_when_their_parent_is_killed():

@@ -51,6 +51,8 @@ class Faulty(Dataset):
         if i == 5:
             if self.how == "raise":
                 raise KeyError("no picture of sample five")
+            if self.how == "leave":
+                sys.exit(3)
             if self.how == "odd":
                 raise OddError(1, 2)
             if self.how == "shape":
@@ -60,7 +62,7 @@ class Faulty(Dataset):
             if self.how == "exit":
                 os._exit(3)
             if self.how == "hang":
-                time.sleep(30 if get_worker_info() is None or "thread" not in self.how else 1)
+                time.sleep(30)
         return np.zeros((2, 2), np.float32)
 
 
