@@ -114,9 +114,9 @@ def fetch(
     with _lock(path.with_name(path.name + ".lock")), _reporter(progress) as report:
         if path.exists():  # another process was faster
             return path
-        if sha256 is None:
-            part.unlink(missing_ok=True)
         for url in urls:
+            if sha256 is None:  # nothing could prove that the parts are of one file
+                part.unlink(missing_ok=True)
             reason = _from_url(url, part, sha256, content, retries, timeout, pause, lambda n, all: report(path.name, n, all))
             if reason is None:
                 os.replace(part, path)

@@ -152,6 +152,13 @@ def test_a_part_of_another_file_is_not_trusted(server, tmp_path):
     assert server.requests[-1][1] is None
 
 
+def test_mirrors_are_not_mixed_without_a_checksum(server, tmp_path):
+    server.files["/other"] = DATA[::-1]
+    server.behave, server.times = "drop", 1
+    fetch([f"{server.url}/a", f"{server.url}/other"], tmp_path / "a", retries=0, progress=False)
+    assert (tmp_path / "a").read_bytes() == DATA[::-1]
+
+
 @pytest.mark.parametrize("part", [DATA, DATA + b"more"])
 def test_a_part_that_is_whole_or_too_long(server, tmp_path, part):
     (tmp_path / "a.part").write_bytes(part)
