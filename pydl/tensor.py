@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -193,15 +193,7 @@ class Tensor(TensorCore):
     def to(self, *args: Any, dtype: Any = None, device: Any = None) -> Any:
         """The tensor with another element type: ``x.to(pydl.float64)``, ``x.to(other)``. Devices other than the CPU
         are refused: this build has no CUDA kernels."""
-        for a in args:
-            if isinstance(a, TensorCore):
-                dtype = a.data.dtype
-            elif isinstance(a, str) and a.split(":")[0] in ("cpu", "cuda", "gpu", "mps"):
-                device = a
-            else:
-                dtype = a
-        if device is not None and str(device) != "cpu":
-            raise ArgumentError(f"to: device {device!r} is not available; this build of pydl has CPU kernels only")
+        dtype = requested_dtype(args, dtype, device)
         return self if dtype is None else _e.cast(self, dtype)
 
     type = to
@@ -347,6 +339,20 @@ for _name in METHODS:
         setattr(Tensor, _name, getattr(ops, _name))
 
 engine.set_tensor_class(Tensor)
+
+
+def requested_dtype(args: Sequence[Any], dtype: Any, device: Any) -> Any:
+    """What the arguments of ``to`` ask for: an element type, or None; devices other than the CPU are refused."""
+    for a in args:
+        if isinstance(a, TensorCore):
+            dtype = a.data.dtype
+        elif isinstance(a, str) and a.split(":")[0] in ("cpu", "cuda", "gpu", "mps"):
+            device = a
+        elif a is not None:
+            dtype = a
+    if device is not None and str(device) != "cpu":
+        raise ArgumentError(f"to: device {device!r} is not available; this build of pydl has CPU kernels only")
+    return dtype
 
 
 def _to_array(data: Any, dtype: Any) -> np.ndarray:

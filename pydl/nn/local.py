@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pydl import ops
 from pydl.errors import ShapeError
 from pydl.nn import init
 from pydl.nn.linear import new_parameter
 from pydl.nn.module import Module
 from pydl.ops.conv import output_size, resolve_padding, tuple_of
+from pydl.ops.local import empty_filters
 
 __all__ = ["Fold", "LocallyConnected2d", "Unfold"]
 
@@ -46,7 +49,8 @@ class LocallyConnected2d(Module):
         )
         if min(self.output_size) < 1:
             raise ShapeError(f"{name}: input_size={self.input_size} is smaller than the kernel {self.kernel_size}")
-        self.weight = new_parameter(*self.output_size, out_channels, in_channels, *self.kernel_size)
+        self.weight = new_parameter(0)
+        self.weight.data = empty_filters((*self.output_size, out_channels, in_channels, *self.kernel_size), np.float32)
         self.register_parameter("bias", new_parameter(out_channels, *self.output_size) if bias else None)
         self.reset_parameters()
 

@@ -11,7 +11,7 @@ from pydl.errors import ArgumentError, GraphError, PydlError
 from pydl.graph import engine
 from pydl.nn.hooks import BackwardWatch, RemovableHandle
 from pydl.ops._common import empty_like
-from pydl.tensor import Tensor
+from pydl.tensor import Tensor, requested_dtype
 
 __all__ = ["Module", "Parameter"]
 
@@ -309,9 +309,17 @@ class Module:
             else:
                 p.grad.zero_()
 
-    def to(self: M, dtype: Any) -> M:
-        """Convert floating parameters, their gradients, and buffers, in place."""
+    def to(self: M, *args: Any, dtype: Any = None, device: Any = None) -> M:
+        """Convert floating parameters, their gradients, and buffers, in place: ``to(pydl.float64)``, ``to(tensor)``.
+
+        The device "cpu" is accepted and changes nothing; others are refused, as in `Tensor.to`.
+        """
+        dtype = requested_dtype(args, dtype, device)
+        if dtype is None:
+            return self
         dtype = np.dtype(dtype)
+        if dtype.kind != "f":
+            raise ArgumentError(f"{type(self).__name__}.to: {dtype} is no floating type")
         for value in [*self.parameters(), *self.buffers()]:
             for t in (value, value.grad):
                 if t is not None and t.data.dtype.kind == "f" and t.data.dtype != dtype:
@@ -319,6 +327,9 @@ class Module:
                     np.copyto(converted, t.data, casting="same_kind")
                     t.data = converted
                     t.bump_version()
+        return self
+
+    def cpu(self: M) -> M:
         return self
 
     def float(self: M) -> M:

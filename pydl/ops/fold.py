@@ -11,7 +11,7 @@ from pydl import _core
 from pydl.errors import ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape
-from pydl.ops._common import check_floating, copy, empty, empty_channels_last
+from pydl.ops._common import check_floating, copy, empty
 from pydl.ops.conv import output_size, tuple_of
 from pydl.ops.elementwise import MAPS
 from pydl.ops.shape import pad, reshape, unsqueeze
@@ -109,7 +109,7 @@ class Fold(Op):
         Fold.shape(x, shape, windows)
         check_floating("fold", input=x)
         ctx.windows = windows
-        out = empty_channels_last(shape, x.dtype)
+        out = empty(shape, x.dtype)  # NCHW in memory, as the columns are: both are walked along W
         out.fill(0)
         parts = x.reshape(*shape[:2], *windows.kernel, *windows.fit("fold", shape)).transpose(4, 5, 0, 1, 2, 3)
         windows.add(parts, out, 0)

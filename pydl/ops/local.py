@@ -1,7 +1,8 @@
 """Locally connected layers: like a convolution, but every output position has a filter of its own.
 
-Built on the batched matrix product: the windows of a few rows at a time are gathered as matrices [position, N, C kh kw] and
-multiplied with the filters [position, O, C kh kw], so that the gathered copy never grows with the image.
+Built on the batched matrix product: the windows of a few rows at a time are gathered as matrices [position, N, kh kw C] and
+multiplied with the filters [position, O, kh kw C], so that the gathered copy never grows with the image. Filters lie in
+memory with the channels innermost, like the data: both sides are then read in long runs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydl import _core
 from pydl.errors import ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape, SlidingWindow
-from pydl.ops._common import channels_last, check_floating, copy, empty, empty_channels_last
+from pydl.ops._common import channels_last, check_floating, contiguous, copy, empty, empty_channels_last
 from pydl.ops.conv import resolve_padding, tuple_of
 from pydl.ops.elementwise import add
 from pydl.ops.fold import Ints, Windows
@@ -23,6 +24,7 @@ from pydl.ops.shape import pad, reshape, unsqueeze
 
 __all__ = ["locally_connected2d"]
 
+_ORDER = (0, 1, 2, 4, 5, 3)  # of a weight's axes in memory: H', W', O, kh, kw, C
 _GATHERED_BYTES = 8 << 20  # how much memory the windows of one step may take
 
 
@@ -70,14 +72,15 @@ class LocallyConnected2d(Op):
             dx = empty_channels_last(x.shape, x.dtype)
             dx.fill(0)
         if ctx.needs[1]:
-            dw = empty(weight.shape, weight.dtype)
+            dw = empty_filters(weight.shape, weight.dtype)
         for first, part, patches in _gathered(x, weight.shape, windows):
             if dw is not None:
                 _core.matmul(grads[part].transpose(0, 2, 1), patches, None, _filters(dw)[part])
             if dx is not None:
                 _core.matmul(grads[part], filters[part], None, patches)  # the gathered copy is not needed any more
                 rows = (part.stop - part.start) // weight.shape[1]
-                windows.add(patches.reshape(rows, weight.shape[1], x.shape[0], *weight.shape[3:]), dx, first)
+                parts = patches.reshape(rows, weight.shape[1], x.shape[0], *windows.kernel, x.shape[1])
+                windows.add(parts.transpose(0, 1, 2, 5, 3, 4), dx, first)
         return dx, dw
 
     @staticmethod
@@ -92,10 +95,15 @@ class LocallyConnected2d(Op):
         return SlidingWindow(*args[2])
 
 
+def empty_filters(shape: Shape, dtype: Any) -> np.ndarray:
+    """An uninitialised weight (H', W', O, C, kh, kw) with the channels innermost in memory."""
+    return _core.empty(shape, np.dtype(dtype), list(_ORDER))
+
+
 def _filters(weight: np.ndarray) -> np.ndarray:
-    """[position, O, C kh kw]; a view if the weight is in C order."""
+    """[position, O, kh kw C]; a view if the channels are innermost in memory."""
     h, w, o = weight.shape[:3]
-    return weight.reshape(h * w, o, int(np.prod(weight.shape[3:], dtype=np.int64)))
+    return contiguous(weight.transpose(_ORDER)).reshape(h * w, o, int(np.prod(weight.shape[3:], dtype=np.int64)))
 
 
 def _as_image(product: np.ndarray, shape: Shape) -> np.ndarray:
@@ -104,17 +112,17 @@ def _as_image(product: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def _gathered(x: np.ndarray, weight: Shape, windows: Windows) -> Iterator[tuple[int, slice, np.ndarray]]:
-    """For a few rows at a time: the first row, its positions, and their windows as matrices [position, N, C kh kw]."""
+    """For a few rows at a time: the first row, its positions, and their windows as matrices [position, N, kh kw C]."""
     x = channels_last(x)
     rows, columns = weight[:2]
     features = int(np.prod(weight[3:], dtype=np.int64))
     row_bytes = max(columns * x.shape[0] * features * x.itemsize, 1)
     step = min(max(_GATHERED_BYTES // row_bytes, 1), rows)
-    buffer = empty((step, columns, x.shape[0], *weight[3:]), x.dtype)
+    buffer = empty((step, columns, x.shape[0], *windows.kernel, x.shape[1]), x.dtype)
     for first in range(0, rows, step):
         n = min(step, rows - first)
         patches = buffer[:n]
-        copy(windows.view(x, first, n, columns), patches)
+        copy(windows.view(x, first, n, columns).transpose(_ORDER), patches)
         yield first, slice(first * columns, (first + n) * columns), patches.reshape(n * columns, x.shape[0], features)
 
 

@@ -241,7 +241,13 @@ def test_conversion():
     assert block(pydl.ones(1, 2, dtype=pydl.float64)).dtype == pydl.float64
     assert {p.dtype for p in block.float().parameters()} == {pydl.float32}
     weight = block.first.weight
-    assert block.to(pydl.float64).first.weight is weight  # the same parameters, so optimizers keep them
+    assert block.to("cpu") is block.to(device="cpu") is block.cpu() is block
+    assert block.first.weight.dtype == pydl.float32
+    with pytest.raises(ArgumentError, match="device 'cuda' is not available"):
+        block.to("cuda")
+    with pytest.raises(ArgumentError, match="int64 is no floating type"):
+        block.to(pydl.int64)
+    assert block.to("cpu", dtype=pydl.float64).first.weight is weight  # the same parameters, so optimizers keep them
 
 
 def test_apply_goes_from_the_leaves_up():

@@ -80,6 +80,9 @@ def test_memory_is_not_the_gathered_image():
 def test_module():
     pydl.manual_seed(0)
     layer = nn.LocallyConnected2d(3, 4, (7, 6), 3, stride=2, padding=1)
+    layer(pydl.ones(2, 3, 7, 6)).sum().backward()
+    assert layer.weight.grad.data.strides == layer.weight.data.strides  # channels innermost, nothing is reordered
+    assert layer.weight.data.strides[3] == 4
     assert layer.weight.shape == (4, 3, 4, 3, 3, 3)
     assert layer.bias.shape == (4, 4, 3)
     bound = 27**-0.5
