@@ -6,11 +6,6 @@
 namespace pydl {
 namespace {
 
-template <class T>
-const T* optional(const Array& a) {
-  return a.data ? a.as<T>() : nullptr;
-}
-
 // Coefficients per (group, channel), repeated `fold` times to the folded width. The mean is held as center + remainder:
 // x - center is nearly exact in T, and the remainder goes into the additive coefficient.
 template <class T>

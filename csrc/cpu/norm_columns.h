@@ -2,7 +2,7 @@
 #pragma once
 #include "core/parallel.h"
 #include "core/scratch.h"
-#include "core/simd.h"
+#include "cpu/norm_common.h"
 
 namespace pydl {
 namespace {
@@ -11,11 +11,6 @@ constexpr int64_t kBlockRows = 64;     // rows summed in T before the sum goes t
 constexpr int64_t kSlotWork = 32768;   // elements of a slot: the unit of parallel work, whatever the thread count
 constexpr int64_t kMaxSlots = 32;      // slots of one group
 constexpr int64_t kMaxWidth = 512;     // widest folded row
-constexpr int64_t kTileVectors = 4;
-
-PYDL_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-PYDL_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // How [groups, rows, channels] is cut. When the channels do not fill vectors, `fold` rows are read as one row of `width`
 // elements that does; each channel's `fold` columns are joined afterwards.
 struct ColumnPlan {
@@ -44,20 +39,6 @@ struct ColumnPlan {
     });
   }
 };
-
-template <int64_t N>
-struct Count {
-  static constexpr int64_t value = N;
-};
-
-// tile(Count<vectors>, first column, columns) over [0, width): whole tiles of kTileVectors, then single vectors.
-template <class T, class F>
-PYDL_INLINE void for_each_tile(int64_t width, const F& tile) {
-  constexpr int64_t L = Vec<T>::lanes;
-  int64_t c = 0;
-  for (; c + kTileVectors * L <= width; c += kTileVectors * L) tile(Count<kTileVectors>{}, c, kTileVectors * L);
-  for (; c < width; c += L) tile(Count<1>{}, c, least(width - c, L));
-}
 
 // Joins (count, mean, m2) pairs: m2 is the sum of squared deviations (Chan, Golub and LeVeque 1979).
 PYDL_INLINE void join_moments(double* mean, double* m2, const double* other_mean, const double* other_m2, int64_t n,

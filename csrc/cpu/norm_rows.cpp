@@ -4,6 +4,7 @@
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "core/simd_math.h"
+#include "cpu/norm_common.h"
 
 namespace pydl {
 namespace {
@@ -12,14 +13,6 @@ constexpr int64_t kWork = 32768;     // elements of a parallel chunk
 constexpr int64_t kBlock = 1024;     // elements summed in T before the sum goes to float64
 constexpr int64_t kBlockRows = 32;   // rows whose part of the weights' gradient is summed in T
 constexpr int64_t kMaxSlots = 64;
-
-PYDL_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-PYDL_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
-template <class T>
-const T* optional(const Array& a) {
-  return a.data ? a.as<T>() : nullptr;
-}
 
 // The first n lanes, the others zero.
 template <class T>
@@ -112,6 +105,7 @@ void forward(const RowNormArgs& a) {
 template <class T>
 struct RowScale {
   T center, scale, shift;
+  RowScale() = default;
   RowScale(const double* mean, const double* rstd, int64_t r)
       : center(mean ? static_cast<T>(mean[r]) : T(0)), scale(static_cast<T>(rstd[r])),
         shift(mean ? static_cast<T>((static_cast<double>(center) - mean[r]) * rstd[r]) : T(0)) {}
@@ -141,25 +135,27 @@ void row_input_gradient(const T* dy, const T* x, const T* weight, const RowScale
   }
 }
 
-// Adds sum over rows of dy * xhat and of dy to the float64 sums, features [0, n), at most kBlockRows rows.
+// Adds the sums over a block of rows of dy * xhat and of dy to the float64 sums of all features.
 template <class T>
-void add_parameter_gradients(const T* dy, const T* x, const RowNormGradArgs& a, int64_t first, int64_t rows, int64_t n,
-                             double* dweight, double* dbias) {
+void add_parameter_gradients(const T* dy, const T* x, const RowScale<T>* scales, int64_t rows, int64_t n, double* dweight,
+                             double* dbias) {
   using V = Vec<T>;
-  const double *mean = a.mean.data ? a.mean.as<double>() : nullptr, *rstd = a.rstd.as<double>();
-  for (int64_t i = 0; i < n; i += V::lanes) {
-    const int64_t k = least(n - i, V::lanes);
-    V w = V::zero(), b = V::zero();
-    for (int64_t r = first; r < first + rows; ++r) {
-      const V g = V::load_n(dy + r * n + i, k);
-      w = fma(g, RowScale<T>(mean, rstd, r).normalised(x + r * n + i, k), w);
-      b += g;
+  for_each_tile<T>(n, [&](auto vectors, int64_t i, int64_t features) {
+    constexpr int64_t N = decltype(vectors)::value, L = V::lanes;
+    V w[N], b[N];
+    for (int64_t j = 0; j < N; ++j) w[j] = b[j] = V::zero();
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t j = 0; j < N; ++j) {
+        const int64_t at = r * n + i + j * L, k = N == 1 ? features : L;
+        const V g = V::load_n(dy + at, k);
+        w[j] = fma(g, scales[r].normalised(x + at, k), w[j]);
+        b[j] += g;
+      }
+    for (int64_t k = 0; k < features; ++k) {
+      dweight[i + k] += static_cast<double>(w[k / L].v[k % L]);
+      dbias[i + k] += static_cast<double>(b[k / L].v[k % L]);
     }
-    for (int64_t j = 0; j < k; ++j) {
-      dweight[i + j] += static_cast<double>(w.v[j]);
-      dbias[i + j] += static_cast<double>(b.v[j]);
-    }
-  }
+  });
 }
 
 template <class T>
@@ -180,9 +176,13 @@ void backward(const RowNormGradArgs& a) {
       const int64_t last = least((s + 1) * slot_rows, rows);
       for (int64_t r0 = s * slot_rows; r0 < last; r0 += kBlockRows) {
         const int64_t count = least(kBlockRows, last - r0);
-        for (int64_t r = r0; dx && r < r0 + count; ++r)
-          row_input_gradient<T>(dy + r * n, x + r * n, weight, RowScale<T>(mean, rstd, r), mean != nullptr, n, dx + r * n);
-        if (parameters) add_parameter_gradients<T>(dy, x, a, r0, count, n, own, own + n);
+        RowScale<T> scales[kBlockRows];
+        for (int64_t r = 0; r < count; ++r) {
+          const int64_t at = (r0 + r) * n;
+          scales[r] = RowScale<T>(mean, rstd, r0 + r);
+          if (dx) row_input_gradient<T>(dy + at, x + at, weight, scales[r], mean != nullptr, n, dx + at);
+        }
+        if (parameters) add_parameter_gradients<T>(dy + r0 * n, x + r0 * n, scales, count, n, own, own + n);
       }
     }
   });

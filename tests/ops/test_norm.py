@@ -142,6 +142,42 @@ def test_every_width(n_channels, positions):
             np.testing.assert_allclose(y, batch_reference(*(a.astype(float) for a in (x, w, b))), atol=3e-6, rtol=3e-6)
 
 
+def standard_gradient(x, g, axes, w=1.0, centred=True):
+    """d(sum(g * w * xhat)) / dx, xhat = (x - mean) / sqrt(var + eps) over the axes."""
+    mean = x.mean(axes, keepdims=True) if centred else 0.0
+    rstd = 1 / np.sqrt(((x - mean) ** 2).mean(axes, keepdims=True) + EPS)
+    xhat, gw = (x - mean) * rstd, g * w
+    first = gw.mean(axes, keepdims=True) if centred else 0.0
+    return xhat, rstd * (gw - first - xhat * (gw * xhat).mean(axes, keepdims=True))
+
+
+@pytest.mark.parametrize(("kind", "shape", "axes"), [
+    ("batch", (9, 6, 9999), (0, 2)), ("batch", (3000, 70), (0,)), ("batch", (30, 19, 65, 37), (0, 2, 3)),
+    ("instance", (3, 18, 140, 141), (2, 3)), ("instance", (200, 5, 7), (2,)), ("layer", (5000, 21), (1,)),
+    ("layer", (300, 1111), (1,)), ("layer", (3, 70_001), (1,)), ("rms", (700, 130), (1,)),
+])
+def test_large(kind, shape, axes):
+    """Enough data for several slots, blocks and folds: value and gradients against the formula in float64."""
+    rng = np.random.default_rng(0)
+    size = shape[1]
+    x, g, w = (rng.normal(size=s).astype(np.float32) for s in (shape, shape, (size,)))
+    x = x * 2 + 1
+    t, v, b = pydl.tensor(x, requires_grad=True), pydl.tensor(w, requires_grad=True), pydl.zeros(size, requires_grad=True)
+    y = {
+        "batch": lambda: batch(t, v, b), "instance": lambda: pydl.instance_norm(t, weight=v, bias=b),
+        "layer": lambda: pydl.layer_norm(t, size, v, b), "rms": lambda: pydl.rms_norm(t, size, v, EPS),
+    }[kind]()
+    y.backward(pydl.tensor(g))
+    x, g, w = x.astype(float), g.astype(float), w.astype(float).reshape(1, -1, *(1,) * (len(shape) - 2))
+    xhat, dx = standard_gradient(x, g, axes, w, centred=kind != "rms")
+    others = (0, *range(2, len(shape)))
+    np.testing.assert_allclose(y.detach().numpy(), xhat * w, atol=5e-6)
+    np.testing.assert_allclose(t.grad.numpy(), dx, atol=5e-6)
+    np.testing.assert_allclose(v.grad.numpy(), (g * xhat).sum(others), atol=1e-6 * np.abs(g * xhat).sum(others).max())
+    if kind != "rms":
+        np.testing.assert_allclose(b.grad.numpy(), g.sum(others), atol=1e-6 * np.abs(g).sum(others).max())
+
+
 @pytest.mark.parametrize("offset", [1e3, 1e5])
 def test_mean_far_from_zero(offset):
     """x^2 - mean^2 would lose all digits here; the input itself, rounded, is what is normalised."""
