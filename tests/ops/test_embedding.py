@@ -129,6 +129,12 @@ def test_bag_gradients_skip_padding_and_follow_the_maximum():
         np.testing.assert_allclose(w.grad.numpy(), expected, rtol=1e-12)
 
 
+def test_of_equal_maxima_the_first_gets_the_gradient():
+    w = pydl.tensor([[1.0], [2.0], [2.0]], requires_grad=True)
+    pydl.embedding_bag(pydl.tensor([[0, 2, 1]]), w, mode="max").sum().backward()
+    assert w.grad.tolist() == [[0], [0], [1]]
+
+
 def test_max_bag_gradient_does_not_depend_on_threads():
     rng = np.random.default_rng(0)
     index, weight, g = rng.integers(0, 50, (4000, 6)), rng.normal(size=(50, 90)), rng.normal(size=(4000, 90))
