@@ -53,16 +53,12 @@ class _ChannelNorm(Module):
             init.ones_(self.weight)
             init.zeros_(self.bias)
 
-    def _check(self, input: Any) -> None:
+    def _check(self, input: Any, channel_axis: int = 1) -> None:
         if input.ndim not in self.ranks:
             raise ShapeError(f"{type(self).__name__}: input of shape {input.shape}; expected {self.expected}")
-
-    def _momentum(self) -> float:
-        """The weight of this batch in the running statistics; without a momentum all batches weigh the same."""
-        if not (self.training and self.track_running_stats):
-            return 0.0
-        self.num_batches_tracked.add_(1)
-        return 1.0 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        if input.shape[channel_axis] != self.num_features:
+            raise ShapeError(f"{type(self).__name__}: input of shape {input.shape} has {input.shape[channel_axis]} channels; "
+                             f"expected num_features={self.num_features} on axis {channel_axis}")
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
@@ -78,6 +74,13 @@ class _BatchNorm(_ChannelNorm):
             input, self.running_mean if use_running else None, self.running_var if use_running else None, self.weight,
             self.bias, batch_statistics, self._momentum(), self.eps,
         )
+
+    def _momentum(self) -> float:
+        """The weight of this batch in the running statistics; without a momentum all batches weigh the same."""
+        if not (self.training and self.track_running_stats):
+            return 0.0
+        self.num_batches_tracked.add_(1)
+        return 1.0 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
 
 
 class BatchNorm1d(_BatchNorm):
@@ -110,13 +113,11 @@ class _InstanceNorm(_ChannelNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
 
     def forward(self, input: Any) -> Any:
-        self._check(input)
         single = input.ndim == self.ranks[0]  # one sample without a batch axis
-        if input.shape[0 if single else 1] != self.num_features:
-            raise ShapeError(f"{type(self).__name__}: input of shape {input.shape}; expected {self.num_features} channels")
+        self._check(input, 0 if single else 1)
         x = ops.unsqueeze(input, 0) if single else input
         out = ops.instance_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
-                                self.training or not self.track_running_stats, self._momentum(), self.eps)
+                                self.training or not self.track_running_stats, self.momentum or 0.0, self.eps)
         return ops.squeeze(out, 0) if single else out
 
 
@@ -159,6 +160,8 @@ class GroupNorm(Module):
             init.zeros_(self.bias)
 
     def forward(self, input: Any) -> Any:
+        if input.ndim < 2 or input.shape[1] != self.num_channels:
+            raise ShapeError(f"GroupNorm: input of shape {input.shape}; expected (N, {self.num_channels}, ...)")
         return ops.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:

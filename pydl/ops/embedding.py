@@ -134,6 +134,11 @@ def embedding(
     max_norm: named rows with a larger norm are scaled down to it first, in place.
     scale_grad_by_freq: divide each row's gradient by how often the row is named.
 
+    >>> import pydl
+    >>> pydl.embedding([2, 0], pydl.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]))
+    tensor([[4., 5.],
+            [0., 1.]])
+
     Raises `ArgumentError` that names the first index out of range and its position.
     """
     _refuse_sparse("embedding", sparse)
@@ -225,6 +230,11 @@ def embedding_bag(
     """The sum, mean or maximum of the rows that each bag of integers names, without making the rows.
 
     Shapes: input (B, n), or (n) with offsets (B); weight (V, D) -> (B, D). An empty bag gives 0.
+
+    >>> import pydl
+    >>> pydl.embedding_bag([[0, 1], [1, 1]], pydl.tensor([[0.0], [4.0]]))
+    tensor([[2.],
+            [4.]])
 
     Parameters
     ----------

@@ -123,6 +123,11 @@ def batch_norm(
     training: use the statistics of this batch and move the running ones (if given) towards them, in place:
         running = (1 - momentum) * running + momentum * batch, the variance unbiased; otherwise use the running ones.
 
+    >>> import pydl
+    >>> pydl.batch_norm(pydl.tensor([[1.0, 0.0], [3.0, 8.0]]), None, None, training=True, eps=0.0)
+    tensor([[-1., -1.],
+            [ 1.,  1.]])
+
     Raises `ShapeError`, and `ArgumentError` in training on a single value per channel.
     Source: Ioffe and Szegedy 2015 (arXiv:1502.03167).
     """
@@ -246,6 +251,11 @@ def layer_norm(
     Shapes: input (..., *normalized_shape); weight and bias normalized_shape.
 
         y = (x - mean) / sqrt(var + eps) * weight + bias
+
+    >>> import pydl
+    >>> pydl.layer_norm(pydl.tensor([[1.0, 3.0], [10.0, 20.0]]), 2, eps=0.0)
+    tensor([[-1.,  1.],
+            [-1.,  1.]])
 
     Source: Ba, Kiros and Hinton 2016 (arXiv:1607.06450).
     """

@@ -226,6 +226,7 @@ def test_running_statistics_of_instances():
     x = np.random.default_rng(0).normal(size=(4, 3, 11)).astype(np.float32)
     layer = nn.InstanceNorm1d(3, affine=True, track_running_stats=True)
     layer(pydl.tensor(x))
+    assert layer.num_batches_tracked.item() == 0  # only batch norm counts, as in PyTorch
     np.testing.assert_allclose(layer.running_mean.numpy(), 0.1 * x.mean(2).mean(0), atol=1e-7)
     np.testing.assert_allclose(layer.running_var.numpy(), 0.9 + 0.1 * x.var(2, ddof=1).mean(0), rtol=1e-6)
     y = layer.eval()(pydl.tensor(x)).detach().numpy()
@@ -262,8 +263,14 @@ def test_layers():
 def test_layer_errors():
     with pytest.raises(ShapeError, match=r"BatchNorm2d: input of shape \(2, 3\); expected \(N, C, H, W\)"):
         nn.BatchNorm2d(3)(pydl.zeros(2, 3))
-    with pytest.raises(ShapeError, match=r"InstanceNorm1d.*expected 3 channels"):
+    with pytest.raises(ShapeError, match=r"InstanceNorm1d.*has 4 channels; expected num_features=3 on axis 1"):
         nn.InstanceNorm1d(3)(pydl.zeros(2, 4, 5))
+    with pytest.raises(ShapeError, match=r"InstanceNorm1d.*has 4 channels; expected num_features=3 on axis 0"):
+        nn.InstanceNorm1d(3)(pydl.zeros(4, 5))
+    with pytest.raises(ShapeError, match=r"BatchNorm1d.*has 4 channels"):
+        nn.BatchNorm1d(3, affine=False, track_running_stats=False)(pydl.zeros(2, 4))
+    with pytest.raises(ShapeError, match=r"GroupNorm: input of shape \(2, 6\); expected \(N, 4, ...\)"):
+        nn.GroupNorm(2, 4, affine=False)(pydl.zeros(2, 6))
     with pytest.raises(ArgumentError, match="num_groups=3 must divide num_channels=4"):
         nn.GroupNorm(3, 4)
     with pytest.raises(ArgumentError, match="more than 1 value per channel"):
