@@ -1,6 +1,10 @@
 // The inner loops of attention: register-blocked products of small matrices in cache, packing, exp2, masks and dropout.
 // Internal linkage: compiled per instruction set.
 #pragma once
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include <utility>
 
 #include "core/philox.h"
@@ -180,9 +184,17 @@ constexpr int64_t left_size(int64_t n, int64_t E) {
 // As the right operand: n rows of F elements in panels of Tile::columns columns, n rows each.
 template <class T>
 void pack_right(const Rows<T>& x, int64_t n, int64_t F, T* to) {
+  using V = Vec<T>;
   constexpr int64_t C = Tile<T>::columns;
-  for (int64_t f = 0; f < F; f += C, to += n * C)
-    pack_b_strided(to, x.data + f * x.column, x.row, x.column, min64(C, F - f), n);
+  for (int64_t f = 0; f < F; f += C, to += n * C) {
+    const int64_t columns = min64(C, F - f);
+    if (x.column != 1 || columns < C) {
+      pack_b_strided(to, x.data + f * x.column, x.row, x.column, columns, n);
+      continue;
+    }
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j < C; j += V::lanes) V::load(x.at(i) + f + j).store(to + i * C + j);
+  }
 }
 template <class T>
 constexpr int64_t right_size(int64_t n, int64_t F) {
@@ -202,21 +214,44 @@ void pack_right_transposed(const Rows<T>& x, int64_t n, int64_t E, T* to) {
     for (int64_t j = 0; j < C; j += L)
       for (int64_t e = 0; e < E; e += L) {
         V square[L];
+        const int64_t m = min64(L, E - e);
+        if (m == L && i0 + j + L <= n) {  // a whole square
+          const T* from = x.at(i0 + j) + e;
 #pragma GCC unroll 16
+          for (int64_t r = 0; r < L; ++r) square[r] = V::load(from + r * x.row);
+          transpose_square<T>(square);
+#pragma GCC unroll 16
+          for (int64_t r = 0; r < L; ++r) square[r].store(to + (e + r) * C + j);
+          continue;
+        }
         for (int64_t r = 0; r < L; ++r) {
           const int64_t i = i0 + j + r;
-          square[r] = i >= n ? V::zero() : V::load_n(x.at(i) + e, min64(L, E - e));
+          square[r] = i >= n ? V::zero() : V::load_n(x.at(i) + e, m);
         }
         transpose_square<T>(square);
-        const int64_t m = min64(L, E - e);
-#pragma GCC unroll 16
-        for (int64_t r = 0; r < L; ++r)
-          if (r < m) square[r].store(to + (e + r) * C + j);
+        for (int64_t r = 0; r < m; ++r) square[r].store(to + (e + r) * C + j);
       }
   }
 }
 
 // ---------------------------------------------------------------------------------------------------- masks
+// scores[j] becomes -inf where allowed[j] is false.
+template <class T>
+void block_where_false(T* scores, const bool* allowed, int64_t n) {
+  using V = Vec<T>;
+  typedef uint8_t Bytes __attribute__((vector_size(V::lanes)));
+  const V none = V::splat(-std::numeric_limits<T>::infinity());
+  int64_t j = 0;
+  for (; j + V::lanes <= n; j += V::lanes) {
+    Bytes bytes;
+    std::memcpy(&bytes, allowed + j, sizeof bytes);
+    const Mask<T> on{__builtin_convertvector(bytes, typename V::bits) != 0};
+    select(on, V::load(scores + j), none).store(scores + j);
+  }
+  for (; j < n; ++j)
+    if (!allowed[j]) scores[j] = none.v[0];
+}
+
 // Which keys a query sees: of one head of one batch element.
 template <class T>
 struct Visible {
@@ -253,7 +288,7 @@ struct Visible {
     if (allowed) {
       const bool* p = allowed + i * row + key * column;
       if (column == 1)
-        for (int64_t j = 0; j < seen; ++j) scores[j] = p[j] ? scores[j] : none;
+        block_where_false(scores, p, seen);
       else
         for (int64_t j = 0; j < seen; ++j) scores[j] = p[j * column] ? scores[j] : none;
     } else if (added) {
@@ -269,6 +304,46 @@ struct Visible {
 };
 
 // ---------------------------------------------------------------------------------------------------- dropout
+// Several Philox blocks at once, each in a 64-bit lane.
+typedef uint64_t Words __attribute__((vector_size(PYDL_VECTOR_BYTES)));
+constexpr int64_t kWords = PYDL_VECTOR_BYTES / 8;
+
+// Products of the lower halves of the lanes.
+PYDL_INLINE Words multiply_halves(Words a, Words b) {
+#if defined(__AVX512F__)
+  return (Words)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);  // the plain form warns in gcc 12
+#elif defined(__AVX2__)
+  return (Words)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#else
+  return (a & 0xffffffff) * (b & 0xffffffff);
+#endif
+}
+
+// The numbers of `blocks` blocks (rounded up to kWords) from counter `first` on.
+inline void philox_blocks(const Philox& philox, uint64_t first, int64_t blocks, uint32_t* numbers) {
+  const Words low = Words{} + 0xffffffff, m0 = Words{} + 0xD2511F53, m1 = Words{} + 0xCD9E8D57;
+  for (int64_t b = 0; b < blocks; b += kWords, numbers += 4 * kWords) {
+    Words counter = Words{} + (first + static_cast<uint64_t>(b));
+    for (int64_t i = 0; i < kWords; ++i) counter[i] += static_cast<uint64_t>(i);
+    Words c0 = counter & low, c1 = counter >> 32, c2{}, c3{};
+    uint32_t k0 = philox.key0, k1 = philox.key1;
+    for (int round = 0; round < 10; ++round) {
+      const Words p0 = multiply_halves(m0, c0), p1 = multiply_halves(m1, c2);
+      c0 = (p1 >> 32) ^ c1 ^ k0;
+      c2 = (p0 >> 32) ^ c3 ^ k1;
+      c1 = p1 & low;
+      c3 = p0 & low;
+      k0 += 0x9E3779B9;
+      k1 += 0xBB67AE85;
+    }
+    const Words c01 = c0 | c1 << 32, c23 = c2 | c3 << 32;
+    for (int64_t i = 0; i < kWords; ++i) {
+      const uint64_t pair[2] = {c01[i], c23[i]};
+      std::memcpy(numbers + 4 * i, pair, sizeof pair);
+    }
+  }
+}
+
 struct Dropout {
   Philox philox;
   uint64_t offset;
@@ -294,10 +369,10 @@ struct Dropout {
   void row(T* factors, int64_t row, int64_t key, int64_t n) const {
     const uint64_t first = offset + static_cast<uint64_t>(row * blocks_per_row + key / 4);
     const T keep = static_cast<T>(kept);
-    for (int64_t b = 0; b * 4 < n; ++b) {
-      const auto numbers = philox(first + static_cast<uint64_t>(b));
-      for (int64_t j = 0; j < 4; ++j) factors[4 * b + j] = numbers.v[j] < threshold ? T(0) : keep;
-    }
+    const int64_t blocks = (n + 3) / 4;
+    alignas(64) uint32_t numbers[kKeys + 4 * kWords];
+    philox_blocks(philox, first, blocks, numbers);
+    for (int64_t j = 0; j < 4 * blocks; ++j) factors[j] = numbers[j] < threshold ? T(0) : keep;
   }
 };
 
