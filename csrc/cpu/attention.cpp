@@ -7,6 +7,7 @@ namespace {
 
 constexpr int64_t kQueries = 112 / kPanelRows * kPanelRows;  // queries per block of the backward pass
 constexpr int64_t kLongestChunk = 36 * kPanelRows;           // queries per task of the forward pass: their sums stay in L2
+constexpr int64_t kFew = 4;                                  // so few queries read keys and values in place
 constexpr int64_t kTasks = 16;                               // enough for the threads of a common machine
 constexpr int64_t kLeastWork = 1 << 17;                      // multiplications for which a second thread pays
 
@@ -53,6 +54,48 @@ void panel_scores(const T* q, int64_t padded_rows, const T* keys, int64_t E, T* 
                             rows, columns, e0 > 0);
 }
 
+// The same for few queries, without packing: a dot product per pair. E <= kBlockK.
+template <class T>
+void few_scores(const T* q, const Rows<T>& keys, int64_t E, T* scores, int64_t rows, int64_t n) {
+  using V = Vec<T>;
+  constexpr int64_t kAtOnce = 4;  // sums in flight
+  for (int64_t j = 0; j < n; j += kAtOnce)
+    for (int64_t i = 0; i < rows; ++i) {
+      const T* k[kAtOnce];
+      V sum[kAtOnce];
+      for (int64_t u = 0; u < kAtOnce; ++u) {
+        k[u] = keys.at(min64(j + u, n - 1));
+        sum[u] = V::zero();
+      }
+      int64_t e = 0;
+      for (; e + V::lanes <= E; e += V::lanes)
+        for (int64_t u = 0; u < kAtOnce; ++u) sum[u] = fma(V::load(q + i * kPitch + e), V::load(k[u] + e), sum[u]);
+      if (e < E)
+        for (int64_t u = 0; u < kAtOnce; ++u)
+          sum[u] = fma(V::load_n(q + i * kPitch + e, E - e), V::load_n(k[u] + e, E - e), sum[u]);
+      for (int64_t u = 0; u < kAtOnce && j + u < n; ++u) scores[i * kPitch + j + u] = fold_sum(sum[u]);
+    }
+}
+
+// out += weights * values for few queries; rows of `out` have room for whole panels.
+template <class T>
+void few_sums(const T* weights, const Rows<T>& values, int64_t F, T* out, int64_t ld, int64_t rows, int64_t n) {
+  using V = Vec<T>;
+  constexpr int64_t kAtOnce = 4;
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t f = 0; f < F; f += kAtOnce * V::lanes) {
+      const int64_t vectors = min64(kAtOnce, ceil_div(F - f, V::lanes));
+      V sum[kAtOnce];
+      for (int64_t u = 0; u < vectors; ++u) sum[u] = V::load(out + i * ld + f + u * V::lanes);
+      for (int64_t j = 0; j < n; ++j) {
+        const V w = V::splat(weights[i * kPitch + j]);
+        for (int64_t u = 0; u < vectors; ++u)
+          sum[u] = fma(w, V::load_n(values.at(j) + f + u * V::lanes, F - f - u * V::lanes), sum[u]);
+      }
+      for (int64_t u = 0; u < vectors; ++u) sum[u].store(out + i * ld + f + u * V::lanes);
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------- forward
 // The running state of the queries of one task.
 template <class T>
@@ -90,7 +133,9 @@ template <class T>
 void forward_task(const AttentionArgs& a, const Sizes& z, int64_t n, int64_t h, int64_t begin, int64_t end) {
   constexpr int64_t R = kPanelRows, L = Vec<T>::lanes, C = Tile<T>::columns;
   const int64_t rows = end - begin, padded_rows = round_up(rows, R), ld = round_up(z.F, C);
-  Scratch<T> q(left_size(rows, z.E)), keys(round_up(min64(kKeys, z.S), C) * z.E), values(right_size<T>(min64(kKeys, z.S), z.F));
+  const bool few = rows <= kFew && z.E <= kBlockK && a.k.strides[3] == 1 && a.v.strides[3] == 1;
+  const int64_t packed = few ? 0 : min64(kKeys, z.S);
+  Scratch<T> q(left_size(rows, z.E)), keys(round_up(packed, C) * z.E), values(right_size<T>(packed, z.F));
   Scratch<T> scores(R * kPitch), state(padded_rows * (ld + 2));
   const Running<T> run{state.data + padded_rows * ld, state.data + padded_rows * (ld + 1), state.data, ld};
   std::memset(state.data, 0, static_cast<size_t>(padded_rows * (ld + 2)) * sizeof(T));
@@ -103,20 +148,29 @@ void forward_task(const AttentionArgs& a, const Sizes& z, int64_t n, int64_t h, 
                q.data);
   for (int64_t key = 0; key < z.S && visible.keys(end - 1, key, 1); key += kKeys) {
     const int64_t block = min64(kKeys, z.S - key);
-    pack_right_transposed<T>({k.at(key), k.row, k.column}, block, z.E, keys.data);
-    pack_right<T>({v.at(key), v.row, v.column}, block, z.F, values.data);
+    const Rows<T> k_block{k.at(key), k.row, k.column}, v_block{v.at(key), v.row, v.column};
+    if (!few) {
+      pack_right_transposed<T>(k_block, block, z.E, keys.data);
+      pack_right<T>(v_block, block, z.F, values.data);
+    }
     for (int64_t p = 0; p < rows; p += R) {
       const int64_t r = min64(R, rows - p), first = begin + p;
       const int64_t seen = visible.keys(first + r - 1, key, block), padded = round_up(seen, L);
       if (seen == 0) continue;
-      panel_scores(q.data + p * kPitch, padded_rows, keys.data, z.E, scores.data, r, seen);
+      if (few)
+        few_scores(q.data, k_block, z.E, scores.data, r, seen);
+      else
+        panel_scores(q.data + p * kPitch, padded_rows, keys.data, z.E, scores.data, r, seen);
       for (int64_t i = 0; i < r; ++i) {
         T* s = scores.data + i * kPitch;
         visible.apply(s, first + i, key, seen, padded);
         online_softmax(s, padded, run.top + p + i, run.sum + p + i, run.out + (p + i) * ld, ld);
         if (a.dropout > 0) dropout.apply(s, (n * z.H + h) * z.L + first + i, key, seen);
       }
-      panel_product<T, false>(scores.data, values.data, block * C, seen, run.out + p * ld, ld, r, ld, true);
+      if (few)
+        few_sums(scores.data, v_block, z.F, run.out, ld, r, seen);
+      else
+        panel_product<T, false>(scores.data, values.data, block * C, seen, run.out + p * ld, ld, r, ld, true);
     }
   }
   T* log_sum = a.log_sum.as<T>() + (n * z.H + h) * z.L + begin;
