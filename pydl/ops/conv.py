@@ -15,7 +15,7 @@ from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape, SlidingWindow
-from pydl.ops._common import channels_last, check_floating, contiguous, empty_channels_last, empty_like
+from pydl.ops._common import _CHANNELS_LAST_ORDER, channels_last, check_floating, contiguous, empty_channels_last, empty_like
 from pydl.ops.reduce import _reduce
 from pydl.ops.shape import squeeze, unsqueeze
 
@@ -60,7 +60,7 @@ def resolve_padding(
 
 def _lift(array: np.ndarray) -> np.ndarray:
     """(N, C, spatial...) channels-last -> the same memory as [N, D, H, W, C]."""
-    x = np.moveaxis(array, 1, -1)
+    x = array.transpose(_CHANNELS_LAST_ORDER[array.ndim])
     return x.reshape(x.shape[0], *(1,) * (5 - x.ndim), *x.shape[1:])
 
 

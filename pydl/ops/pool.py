@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ class Window:
             out.append(size)
         return tuple(out)
 
+    @cached_property
     def native(self) -> list[tuple[int, int, int, int]]:
         axes = list(zip(self.kernel, self.stride, self.padding, self.dilation, strict=True))
         return [(1, 1, 0, 1)] * (3 - len(axes)) + axes
@@ -97,6 +99,7 @@ class Adaptive:
         _check_input(self.op, x, len(self.size))
         return tuple(n if size is None else size for n, size in zip(x.shape[2:], self.size, strict=True))
 
+    @cached_property
     def native(self) -> list[tuple[int, int, int, int]]:
         axes = [(0, 1, 0, 1)] * len(self.size)
         return [(1, 1, 0, 1)] * (3 - len(axes)) + axes
@@ -135,7 +138,7 @@ class MaxPool(Op):
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, geometry: Geometry, return_indices: bool) -> Any:
         shape = MaxPool.shape(x, geometry, return_indices)
-        x, y, native = channels_last(x), empty_channels_last(shape, x.dtype), geometry.native()
+        x, y, native = channels_last(x), empty_channels_last(shape, x.dtype), geometry.native
         if not (ctx.needs[0] or return_indices):
             _core.max_pool_forward(_lift(x), _lift(y), None, native)
             return y
@@ -172,7 +175,7 @@ class MaxScatter(Op):
     @staticmethod
     def forward(ctx: Any, g: np.ndarray, taps: np.ndarray, geometry: Geometry, shape: Shape) -> np.ndarray:
         dx = empty_channels_last(shape, g.dtype)
-        _core.max_pool_scatter(_lift(dx), _lift(channels_last(g)), _lift(taps), geometry.native())
+        _core.max_pool_scatter(_lift(dx), _lift(channels_last(g)), _lift(taps), geometry.native)
         ctx.save(taps)
         ctx.geometry = geometry
         return dx
@@ -191,7 +194,7 @@ class MaxGather(Op):
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, taps: np.ndarray, geometry: Geometry) -> np.ndarray:
         y = empty_channels_last(taps.shape, x.dtype)
-        _core.max_pool_gather(_lift(channels_last(x)), _lift(y), _lift(taps), geometry.native())
+        _core.max_pool_gather(_lift(channels_last(x)), _lift(y), _lift(taps), geometry.native)
         ctx.save(taps)
         ctx.geometry, ctx.input_shape = geometry, x.shape
         return y
@@ -214,7 +217,7 @@ class AvgPool(Op):
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, geometry: Geometry, include_pad: bool, divisor: int) -> np.ndarray:
         y = empty_channels_last(AvgPool.shape(x, geometry, include_pad, divisor), x.dtype)
-        _core.avg_pool_forward(_lift(channels_last(x)), _lift(y), geometry.native(), include_pad, divisor)
+        _core.avg_pool_forward(_lift(channels_last(x)), _lift(y), geometry.native, include_pad, divisor)
         ctx.arguments, ctx.input_shape = (geometry, include_pad, divisor), x.shape
         return y
 
@@ -242,7 +245,7 @@ class AvgSpread(Op):
         ctx: Any, g: np.ndarray, shape: Shape, geometry: Geometry, include_pad: bool, divisor: int
     ) -> np.ndarray:
         dx = empty_channels_last(shape, g.dtype)
-        _core.avg_pool_backward(_lift(dx), _lift(channels_last(g)), geometry.native(), include_pad, divisor)
+        _core.avg_pool_backward(_lift(dx), _lift(channels_last(g)), geometry.native, include_pad, divisor)
         ctx.arguments = (geometry, include_pad, divisor)
         return dx
 
@@ -304,11 +307,17 @@ def _batched(function: Callable[..., Any], axes: int, *inputs: Any) -> Any:
 def _window(
     n: int, op: str, kernel: Ints, stride: Ints | None, padding: Ints = 0, dilation: Ints = 1, ceil_mode: bool = False
 ) -> Window:
+    values = (kernel, stride, padding, dilation)
+    return _make_window(n, op, bool(ceil_mode), *(tuple(v) if isinstance(v, list) else v for v in values))
+
+
+@lru_cache(maxsize=512)
+def _make_window(
+    n: int, op: str, ceil_mode: bool, kernel: Ints, stride: Ints | None, padding: Ints, dilation: Ints
+) -> Window:
     sizes = tuple_of(op, "kernel_size", kernel, n)
     steps = sizes if stride is None else tuple_of(op, "stride", stride, n)
-    return Window(
-        op, sizes, steps, tuple_of(op, "padding", padding, n, 0), tuple_of(op, "dilation", dilation, n), bool(ceil_mode)
-    )
+    return Window(op, sizes, steps, tuple_of(op, "padding", padding, n, 0), tuple_of(op, "dilation", dilation, n), ceil_mode)
 
 
 def _adaptive(n: int, op: str, output_size: OptionalInts) -> Adaptive:
