@@ -84,6 +84,7 @@ MAX = [  # sizes, arguments
     ((2, 3, 9), (2,), {}),
     ((1, 5, 9), (3, 2), {"padding": 1, "dilation": 2, "ceil_mode": True}),
     ((2, 3, 4, 4), (2,), {}),
+    ((1, 3, 8), (2, 4), {"dilation": 2}),  # windows side by side, with holes
     ((1, 2, 5, 6), (3, 1), {"padding": 1}),
     ((1, 3, 6, 7), ((3, 2), (2, 3)), {"padding": (1, 0), "dilation": (1, 2), "ceil_mode": True}),
     ((1, 1, 7, 6), (3, 2), {"padding": 1}),
@@ -108,12 +109,12 @@ def bind(function, args, options):
 def records():
     for i, (shape, args, options) in enumerate(MAX):
         name = f"max_pool{len(shape) - 2}d"
-        large = (2, 20, 50, 40) if len(shape) == 4 else None
+        large = ((2, 20, 50, 40) if i % 2 else (3, 3, 70, 60)) if len(shape) == 4 else None
         yield record(f"{name}-{i}", bind(getattr(pydl, name), args, options), bind(reference_max, args, options), *shape,
                      large=large, double_backward=i < 4)
     for i, (shape, args, options) in enumerate(AVG):
         name = f"avg_pool{len(shape) - 2}d"
-        large = (2, 20, 50, 40) if len(shape) == 4 else None
+        large = ((2, 20, 50, 40) if i % 2 else (3, 3, 70, 60)) if len(shape) == 4 else None
         yield record(f"{name}-{i}", bind(getattr(pydl, name), args, options), bind(reference_avg, args, options), *shape,
                      large=large, double_backward=i < 4)
     for i, (shape, size) in enumerate(ADAPTIVE):
