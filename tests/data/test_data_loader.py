@@ -201,6 +201,22 @@ def test_random_numbers_of_a_batch():
     assert len({r for r, _ in results[0]}) == 3
 
 
+def test_numbers_of_a_sample_are_those_of_its_place():
+    """Philox with key (seed, 1) and counter (0, draws before, index, epoch), whatever was drawn in the sample before."""
+
+    class Drawing(sets.Squares):
+        def __getitem__(self, i):
+            return sample_generator().integers(0, 100, 3, dtype=np.int32), sample_generator().random(i)
+
+    loader = DataLoader(Drawing(5), batch_size=None, sampler=[4, 2, 3, 1], seed=6)
+    loader.set_epoch(9)
+    for i, (whole, fractions) in zip([4, 2, 3, 1], loader, strict=True):
+        philox = np.random.Philox(key=np.array([6, 1], np.uint64), counter=np.array([0, 0, i, 9], np.uint64))
+        expected = np.random.Generator(philox)
+        assert whole.tolist() == expected.integers(0, 100, 3, dtype=np.int32).tolist()
+        assert fractions.tolist() == expected.random(i).tolist()
+
+
 def test_sample_generator_outside_of_a_loader():
     pydl.manual_seed(4)
     first = [sample_generator().random() for _ in range(2)]
