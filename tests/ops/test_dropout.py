@@ -5,7 +5,7 @@ import pytest
 from records import ISAS, instruction_set, threads
 
 import pydl
-from pydl import nn
+from pydl import _core, nn
 from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.random import Generator
 
@@ -96,6 +96,15 @@ def test_threads_and_isas_give_the_same_bits(function):
     assert len(found) == 2  # one mask; one result at the last level (levels may round x * scale + shift differently)
 
 
+def test_recomputation_in_a_checkpoint_drops_the_same():
+    x = pydl.ones(500, requires_grad=True)
+    y = pydl.checkpoint(lambda t: pydl.dropout(t, 0.5) * t, x)
+    pydl.rand(3)  # moves the generator on before backward runs the function again
+    y.sum().backward()
+    assert 100 < np.count_nonzero(y.detach().numpy()) < 400
+    np.testing.assert_array_equal(x.grad.numpy(), 2 * y.detach().numpy())
+
+
 def test_default_generator_and_modes():
     x = pydl.ones(1000)
     pydl.manual_seed(4)
@@ -174,3 +183,10 @@ def test_errors():
         pydl.dropout2d(pydl.ones(2, 3))
     with pytest.raises(ShapeError, match=r"\[feature_alpha_dropout\]"):
         pydl.feature_alpha_dropout(pydl.ones(3), training=True)
+
+
+def test_native_code_checks_what_it_reads():
+    x = np.zeros((4, 4), np.float32)
+    for args in ((x.T[:, ::2], x[:, :2].copy(), 0.5), (x, x[:2], 0.5), (x, x.astype(np.float64), 0.5), (x, x, 1.5), (x, x, -0.5)):
+        with pytest.raises(_core.NativeError):
+            _core.dropout(*args, 1.0, 0.0, 0.0, 0, 0)

@@ -5,7 +5,7 @@ import pytest
 from records import ISAS, OpRecord, draw, instruction_set, integers, run_records, threads
 
 import pydl
-from pydl import nn
+from pydl import _core, nn
 from pydl.errors import ArgumentError, DTypeError, ShapeError
 
 OFFSETS = np.array([0, 3, 3, 4, 11])
@@ -202,3 +202,25 @@ def test_layer_errors():
         nn.EmbeddingBag(3, 2, sparse=True)
     with pytest.raises(ArgumentError, match="mode='product'"):
         nn.EmbeddingBag(3, 2, mode="product")
+
+
+def test_native_code_checks_what_it_reads():
+    w, i, out = np.zeros((4, 3), np.float32), np.array([0, 3]), np.zeros((2, 3), np.float32)
+    assert _core.embedding(w, i, out) == -1
+    assert _core.embedding(w, np.array([0, 4]), out) == 1
+    for args in ((w, i, out[:1]), (w[:, ::2], i, out), (w, i.astype(np.int32), out), (w.astype(np.float64), i, out)):
+        with pytest.raises(_core.NativeError):
+            _core.embedding(*args)
+    for index, source, scale in ((np.array([0, 4]), None, None), (np.array([-1, 0]), None, None), (np.array([0]), None, None),
+                                 (i, np.array([0, 2]), None), (i, None, np.zeros(1, np.float32))):
+        with pytest.raises(_core.NativeError):
+            _core.embedding_backward(out, index, source, scale, w, -1, False)
+    for offsets in ([0, 1], [0, 3, 2], [0, 1, 3], [-1, 1, 2]):
+        with pytest.raises(_core.NativeError):
+            _core.embedding_bag(0, w, i, np.array(offsets), None, -1, out, None)
+    with pytest.raises(_core.NativeError):
+        _core.embedding_bag(2, w, i, np.array([0, 1, 2]), None, -1, out, None)
+    with pytest.raises(_core.NativeError):
+        _core.embedding_max_backward(out, np.zeros((2, 3), np.int64), np.array([0, 4]), w)
+    with pytest.raises(_core.NativeError):
+        _core.embedding_dots(out, w, i, np.array([0, 2]), np.zeros(2, np.float32), -1)

@@ -5,7 +5,7 @@ import pytest
 from records import ISAS, OpRecord, draw, instruction_set, run_records, threads
 
 import pydl
-from pydl import nn
+from pydl import _core, nn
 from pydl.errors import ArgumentError, DTypeError, GraphError, ShapeError
 
 EPS = 1e-5
@@ -304,3 +304,29 @@ def test_threads_with_running_statistics():
             layer(pydl.tensor(np.random.default_rng(0).normal(size=(9, 12, 50, 51)).astype(np.float32)))
             found.append(layer.running_var.numpy().tobytes())
     assert len(set(found)) == 1
+
+
+def test_native_code_checks_what_it_reads():
+    x, y, v, s = (np.zeros(n, np.float32) for n in ((2, 3, 4), (2, 3, 4), 4, 4))
+    stat, rows = np.zeros((2, 4)), np.zeros(2)
+    good = [x, y, v, v, None, None, stat, stat.copy(), True, 0.1, EPS]
+    _core.column_norm(*good)
+    for at, bad in ((0, x[:, ::2]), (1, y[:1]), (2, np.zeros(3, np.float32)), (3, v.astype(np.float64)), (4, s), (6, stat[:1]),
+                    (6, stat.astype(np.float32)), (7, np.zeros((2, 3))), (8, False)):
+        with pytest.raises(_core.NativeError):
+            _core.column_norm(*good[:at], bad, *good[at + 1 :])
+    good = [x, x, v, stat, stat, y, s, s.copy(), True]
+    _core.column_norm_backward(*good)
+    for at, bad in ((0, x[:1]), (2, v[:3]), (3, stat[:, :3]), (5, y[:, :, :2]), (6, s[:2]), (7, s.astype(np.float64))):
+        with pytest.raises(_core.NativeError):
+            _core.column_norm_backward(*good[:at], bad, *good[at + 1 :])
+    m = np.zeros((2, 4), np.float32)
+    good = [m, m.copy(), v, v, rows, rows.copy(), EPS]
+    _core.row_norm(*good)
+    for at, bad in ((0, m.T), (1, m[:1]), (2, v[:3]), (4, rows[:1]), (5, None), (5, rows.astype(np.float32))):
+        with pytest.raises(_core.NativeError):
+            _core.row_norm(*good[:at], bad, *good[at + 1 :])
+    with pytest.raises(_core.NativeError):
+        _core.local_norm_backward(m, m[:1], m.copy(), 3, 1.0, 1.0, 1.0)
+    with pytest.raises(_core.NativeError):
+        _core.local_norm(m, m.copy(), 0, 1.0, 1.0, 1.0)
