@@ -370,6 +370,58 @@ def test_layer(name, args, kwargs, shapes, dtype):
     compare(layer, peer, arrays, dtype, factor=5, parameters=(list(layer.parameters()), list(peer.parameters())))
 
 
+def random_layers(count=60):
+    """Convolutions, transposed convolutions, windows and linear maps with everything drawn."""
+    rng = np.random.default_rng(11)
+
+    def ints(low, high, n):
+        return tuple(int(v) for v in rng.integers(low, high, n))
+
+    for _ in range(count):
+        kind = rng.choice(["conv", "transposed", "unfold", "linear"])
+        n, groups = int(rng.integers(1, 4)), int(rng.choice([1, 1, 2, 3]))
+        c, o = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 5))
+        kernel, stride, dilation = ints(1, 4, n), ints(1, 4, n), ints(1, 3, n)
+        reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        batch = ints(1, 4, int(rng.integers(0, 2)))
+        if kind == "conv":
+            mode = str(rng.choice(["zeros", "reflect", "replicate", "circular"]))
+            padding = ints(0, 3, n) if rng.random() < 0.7 or max(stride) > 1 else "same"
+            size = tuple(r + max(3, r) + int(rng.integers(1, 5)) for r in reach)
+            options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "padding_mode": mode,
+                       "bias": bool(rng.random() < 0.5)}
+            yield f"Conv{n}d", (c, o, kernel), options, [(*batch, c, *size)]
+        elif kind == "transposed":
+            limit = [max(s, d) for s, d in zip(stride, dilation, strict=True)]
+            options = {"stride": stride, "dilation": dilation, "groups": groups, "padding": tuple(min(r, 1) for r in reach),
+                       "output_padding": tuple(int(rng.integers(0, m)) for m in limit), "bias": bool(rng.random() < 0.5)}
+            yield f"ConvTranspose{n}d", (c, o, kernel), options, [(*batch, c, *ints(2, 5, n))]
+        elif kind == "unfold":
+            kernel, dilation, padding, stride = (ints(a, b, 2) for a, b in ((1, 4), (1, 3), (0, 3), (1, 4)))
+            size = tuple(d * (k - 1) + int(rng.integers(1, 6)) for k, d in zip(kernel, dilation, strict=True))
+            yield "Unfold", (kernel, dilation, padding, stride), {}, [(*batch, c, *size)]
+            windows = [(m + 2 * p - d * (k - 1) - 1) // s + 1
+                       for m, p, d, k, s in zip(size, padding, dilation, kernel, stride, strict=True)]
+            yield "Fold", (size, kernel, dilation, padding, stride), {}, [
+                (*batch, c * kernel[0] * kernel[1], windows[0] * windows[1])]
+        else:
+            lead = ints(1, 5, int(rng.integers(1, 4)))
+            yield "Linear", (c, o), {"bias": bool(rng.random() < 0.5)}, [(*lead, c)]
+            yield "Bilinear", (c, groups + 1, o), {"bias": bool(rng.random() < 0.5)}, [(*lead, c), (*lead, groups + 1)]
+
+
+RANDOM_LAYERS = list(random_layers())
+
+
+@pytest.mark.parametrize(("name", "args", "kwargs", "shapes"), RANDOM_LAYERS,
+                         ids=[f"{i}-{a[0]}" for i, a in enumerate(RANDOM_LAYERS)])
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+def test_random_layer(name, args, kwargs, shapes):
+    layer, peer = paired_layers(name, args, kwargs, np.float64)
+    arrays = [normal(*s, seed=i) for i, s in enumerate(shapes)]
+    compare(layer, peer, arrays, factor=5, parameters=(list(layer.parameters()), list(peer.parameters())))
+
+
 PADDINGS = [("ZeroPad", ()), ("ConstantPad", (1.5,)), ("ReflectionPad", ()), ("ReplicationPad", ()), ("CircularPad", ())]
 
 
