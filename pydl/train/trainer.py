@@ -51,7 +51,10 @@ class Trainer:
     out : path
         Folder for ``checkpoints/``, ``history.csv``, ``history.png``, ``best.safetensors``.
     checkpoint_every : int, optional
-        Also write a checkpoint every so many steps; there is one after each epoch in any case.
+        Also write a checkpoint every so many steps.
+    checkpoint_epochs : int
+        Write history and checkpoint after every so many epochs, and after the last one. Each is flushed to the disk: where
+        an epoch takes a millisecond, choose a large number.
     keep : int
         How many checkpoints to keep.
     grad_clip : float, optional
@@ -84,13 +87,16 @@ class Trainer:
         progress: bool = True,
         seed: int | None = None,
         *,
+        checkpoint_epochs: int = 1,
         scheduler_per_step: bool = False,
         plot: bool = True,
     ) -> None:
-        _require_positive(checkpoint_every=checkpoint_every, grad_clip=grad_clip, accumulate=accumulate)
+        _require_positive(
+            checkpoint_every=checkpoint_every, checkpoint_epochs=checkpoint_epochs, grad_clip=grad_clip, accumulate=accumulate
+        )
         self.model, self.optimizer, self.loss = model, optimizer, loss
         self.metrics, self.scheduler, self.callbacks = dict(metrics or {}), scheduler, list(callbacks)
-        self.out, self.checkpoint_every = Path(out), checkpoint_every
+        self.out, self.checkpoint_every, self.checkpoint_epochs = Path(out), checkpoint_every, checkpoint_epochs
         self.checkpoints = Checkpoints(self.out / "checkpoints", keep)
         self.grad_clip, self.accumulate, self.early_stopping = grad_clip, accumulate, early_stopping
         self.show_progress, self.seed, self.scheduler_per_step, self.plot = progress, seed, scheduler_per_step, plot
@@ -241,10 +247,10 @@ class Trainer:
             callback.on_epoch_start(self)
         if not self._in_validation:
             self._train_epoch(position)
-        row = None if self.interrupted else self._close_epoch(position, valid_loader)
-        if row is None:  # interrupted
+        row = None if self.interrupted else self._close_epoch(valid_loader)
+        if row is None or self._stop or self.epoch >= epochs or self.epoch % self.checkpoint_epochs == 0:
             self._save(position)
-        else:
+        if row is not None:  # None: interrupted in the middle of the epoch
             self._progress.end(row, time.perf_counter() - started)
 
     def _train_epoch(self, position: LoaderPosition) -> None:
@@ -298,8 +304,8 @@ class Trainer:
         if not math.isfinite(norm):
             raise self._not_finite(f"the norm of the gradients is {norm}")
 
-    def _close_epoch(self, position: LoaderPosition, valid_loader: Iterable[Any] | None) -> dict[str, Any] | None:
-        """Validate, complete the row, step schedule and early stopping, write history and checkpoint."""
+    def _close_epoch(self, valid_loader: Iterable[Any] | None) -> dict[str, Any] | None:
+        """Validate, complete the row, step schedule and early stopping; None if interrupted meanwhile."""
         before = rng_state(), {k: metric_state(m) for k, m in self.metrics.items()}
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step, "lr": self.learning_rate}
         row["train_loss"] = self._loss_sum / self._samples
@@ -322,8 +328,6 @@ class Trainer:
         self._stop = self._stop or (self.early_stopping is not None and self.early_stopping.stopped)
         self.history.append(row)
         self.epoch, self.batch, self._in_validation, self._loader_state = self.epoch + 1, 0, False, None
-        self._save(position)
-        self.history.save(self.out / "history.csv")
         return row
 
     def _step_scheduler(self, row: Mapping[str, Any]) -> None:
@@ -376,6 +380,8 @@ class Trainer:
                 path.unlink(missing_ok=True)
         self._loaded_step = self.step
         self.checkpoints.save(self._state(position), self.step)
+        if len(self.history):
+            self.history.save(self.out / "history.csv")
 
     def _state(self, position: LoaderPosition) -> dict[str, Any]:
         names = ("epoch", "batch", "step", "_in_validation", "_loss_sum", "_samples", "_stop")
