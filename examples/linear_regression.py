@@ -3,8 +3,8 @@
 1. The normal equations X^T X w = X^T y give the exact minimum; gradient descent must arrive at it.
 2. Its speed depends on the condition number of the features: standardising them (by the training set's mean and deviation)
    turns thousands of steps into dozens.
-3. Polynomial features of the body-mass index show under- and over-fitting: the training error always falls with the
-   degree, the error on held-out patients does not.
+3. Polynomial features of the body-mass index, fitted to only 30 patients, show over-fitting: the training error always
+   falls with the degree, the error on held-out patients does not.
 
 Data: 442 patients, ten measurements, disease progression after a year (Efron et al. 2004), shipped with scikit-learn.
 """
@@ -86,8 +86,8 @@ def main() -> None:
     within = [next((i + 1 for i, v in enumerate(losses) if v < 1.1 * floor), None) for losses in (scaled_losses, raw_losses)]
     print(f"epochs until the loss is within 10 % of its minimum: {within[0]} scaled, {within[1] or 'not reached'} unscaled")
 
-    degrees = range(1, 13)
-    errors = list(polynomial_errors(x, y, x_test, y_test, degrees))
+    degrees = range(1, 11)
+    errors = list(polynomial_errors(x[:30], y[:30], x_test, y_test, degrees))
     with picture(args.out / "linear_regression.png", 1, 2, figsize=(11, 4)) as (left, right):
         left.loglog(scaled_losses, label="standardised features")
         left.loglog(raw_losses, label="features in their own units")
@@ -97,20 +97,20 @@ def main() -> None:
         right.plot(degrees, [e[0] for e in errors], marker="o", label="training")
         right.plot(degrees, [e[1] for e in errors], marker="o", label="held-out")
         right.set(xlabel="degree of the polynomial in body-mass index", ylabel="RMS error", title="under- and over-fitting")
-        right.set_ylim(top=1.5 * errors[0][1])
+        right.set_ylim(0, 3 * errors[0][1])
         right.legend()
     difference = float(np.abs(predict(scaled, scale(x)) - predict(exact, scale(x))).max())
     variance = np.mean((y_test - y_test.mean()) ** 2)
     r2 = float(1 - np.mean((predict(scaled, scale(x_test)) - y_test) ** 2) / variance)
-    training = [e[0] for e in errors]
+    training, held_out = zip(*errors, strict=True)
     finish(args, [
         Result("largest difference of predictions to the normal equations", difference, "below 1 of 25 to 346",
                None if args.quick else difference < 1),
         Result("epochs to within 10 % of the minimum, standardised", within[0] or args.epochs, "dozens", within[0] is not None),
         Result("loss after all epochs / minimum, unscaled", raw_losses[-1] / floor, "above 1.1", raw_losses[-1] / floor > 1.1),
         Result("R2 on held-out patients", r2, "about 0.3 to 0.6 (scikit-learn's own split: 0.48)", 0.3 < r2 < 0.6),
-        Result("training error falls with the degree", float(training[-1] < training[0]), "1",
-               all(b <= a + 1e-6 for a, b in zip(training, training[1:], strict=False))),
+        Result("training error, degree 10 / degree 1", training[-1] / training[0], "below 1", training[-1] < training[0]),
+        Result("held-out error, degree 10 / best degree", held_out[-1] / min(held_out), "above 1", held_out[-1] > min(held_out)),
     ])  # fmt: skip
 
 
