@@ -216,10 +216,7 @@ cdef class Node:
         cdef Saved s
         cdef TensorCore t
         if self.freed:
-            raise GraphError(
-                f"[{op_name(self.op)}] backward a second time: the saved arrays were freed by the first backward; "
-                "call it with retain_graph=True"
-            )
+            raise used_up(self)
         out = []
         for item in self.saved_list or ():
             if item is None:
@@ -246,8 +243,10 @@ cdef class Node:
         return tuple(out)
 
     cdef void release(self):
+        """Let go of everything kept; an operation that kept nothing can go through backward again."""
+        if self.saved_list is not None or has_attributes(self):
+            self.freed = True
         self.saved_list = None
-        self.freed = True
         clear_attributes(self)
 
     def __repr__(self):
@@ -256,6 +255,17 @@ cdef class Node:
 
 def clear_attributes(node):
     node.__dict__.clear()
+
+
+cdef bint has_attributes(node):
+    return bool(node.__dict__)
+
+
+cdef used_up(Node node):
+    return GraphError(
+        f"[{op_name(node.op)}] backward a second time: what was kept was freed by the first backward; "
+        "call that with retain_graph=True"
+    )
 
 
 cdef str op_name(op):
@@ -482,9 +492,13 @@ def run_backward(list roots, list grads, bint retain_graph=False, bint create_gr
 
 cdef run_node(Node node, list outs, dict pending, list heap, dict leaves, dict wanted, list results,
               bint retain_graph, bint create_graph):
+    global anomaly_enabled
     cdef Py_ssize_t i
     cdef TensorCore g, t
+    cdef bint checking = anomaly_enabled
     op = node.op
+    if node.freed:
+        raise used_up(node)
     if node.watched is not None:
         for index, tensor in node.watched.items():
             if outs[index] is not None:
@@ -502,7 +516,11 @@ cdef run_node(Node node, list outs, dict pending, list heap, dict leaves, dict w
                 shape, dtype = node.output_meta[i]
                 outs[i] = new_tensor(np.zeros(shape, dtype))
     if op.backward_on_tensors:
-        result = op.backward(node, *outs)
+        anomaly_enabled = False  # the message shall name this operation, not one that its backward is made of
+        try:
+            result = op.backward(node, *outs)
+        finally:
+            anomaly_enabled = checking
     else:
         if create_graph:
             raise GraphError(

@@ -24,7 +24,7 @@ def _plain(index: Any) -> Any:
     if isinstance(index, TensorCore):
         index = index.data
     elif isinstance(index, list):
-        index = np.asarray(index)
+        index = np.asarray(index, None if index else np.int64)
     if isinstance(index, np.ndarray) and index.dtype.kind == "f":
         raise DTypeError(f"[getitem] an index of type {index.dtype}; expected integers or booleans")
     return index
