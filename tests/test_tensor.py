@@ -177,8 +177,8 @@ class TestArithmetic:
         a = np.array([3.0, -2.0, 5.0])
         x = pydl.tensor(a)
         for ours, theirs in (
-            (x + 1, a + 1), (1 - x, 1 - a), (2 * x, 2 * a), (1 / x, 1 / a), (x**2, a**2), (2**x, 2**a), (-x, -a), (abs(x), abs(a)),
-            (x @ x, a @ a), (x > 0, a > 0), (x == 5, a == 5), (x != 5, a != 5), (x <= -2, a <= -2),
+            (x + 1, a + 1), (1 - x, 1 - a), (2 * x, 2 * a), (1 / x, 1 / a), (x**2, a**2), (2**x, 2**a), (-x, -a),
+            (abs(x), abs(a)), (x @ x, a @ a), (x > 0, a > 0), (x == 5, a == 5), (x != 5, a != 5), (x <= -2, a <= -2),
         ):  # fmt: skip
             np.testing.assert_allclose(ours.numpy(), theirs)
 

@@ -70,9 +70,10 @@ class History:
 
     def plot(self, path: Path_) -> Path:
         """Draw the curves into a picture file; needs matplotlib (``pip install pydl[plot]``)."""
-        from pydl import viz
+        from pydl.viz import curves
 
-        return viz.curves(self, path)
+        curves(self, path)
+        return Path(path)
 
 
 def _number(text: str) -> Any:

@@ -64,7 +64,7 @@ class TestBackward:
 
     def test_several_outputs(self):
         x = leaf(6)
-        a, b = x.split(3)
+        a, _ = x.split(3)
         (a * 2).sum().backward()
         np.testing.assert_array_equal(x.grad.numpy(), [2, 2, 2, 0, 0, 0])
 
