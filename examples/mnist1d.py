@@ -6,45 +6,18 @@ arXiv:2011.14439).
 """
 
 from common import Result, finish, fit, options, picture
+from pydl.metrics import Accuracy
 
 import pydl
-from pydl import nn, optim
+from pydl import optim
 from pydl.data import DataLoader, TensorDataset, load_mnist1d
-from pydl.metrics import Accuracy
+from pydl.models import MNIST1DConv, MNIST1DDense
 from pydl.train import Trainer
 
 
-def convolutional() -> nn.Module:
-    """Three convolutions of 15 channels, kernel 3, stride 2: lengths 40 -> 19 -> 9 -> 4."""
-    return nn.Sequential(
-        nn.Conv1d(1, 15, 3, stride=2), nn.ReLU(),
-        nn.Conv1d(15, 15, 3, stride=2), nn.ReLU(),
-        nn.Conv1d(15, 15, 3, stride=2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(60, 10),
-    )  # fmt: skip
-
-
-def fully_connected() -> nn.Module:
-    """Hidden layers of as many units as the convolutional network's: 285, 135, 60."""
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(40, 285), nn.ReLU(),
-        nn.Linear(285, 135), nn.ReLU(),
-        nn.Linear(135, 60), nn.ReLU(),
-        nn.Linear(60, 10),
-    )  # fmt: skip
-
-
-def initialise(layer: nn.Module) -> None:
-    """He initialisation (He et al. 2015): the variance of the signal stays the same through ReLU layers."""
-    if isinstance(layer, nn.Linear | nn.Conv1d):
-        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)
-
-
-def train(model: nn.Module, data: TensorDataset, held_out: TensorDataset, folder: str, args) -> pydl.train.History:
+def train(model: pydl.nn.Module, data: TensorDataset, held_out: TensorDataset, folder: str, args) -> pydl.train.History:
     """SGD with Nesterov momentum and weight decay; the rate rises for a tenth of the steps, then falls to zero."""
-    loader = DataLoader(data, batch_size=100, shuffle=True, seed=args.seed)
+    loader = DataLoader(data, batch_size=100, shuffle=True)
     optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)
     steps = args.epochs * len(loader)
     trainer = Trainer(
@@ -59,11 +32,11 @@ def main() -> None:
     args = options(__doc__, epochs=100, quick_epochs=4)
     x, y, x_test, y_test = load_mnist1d()
     data, held_out = TensorDataset(x, y), TensorDataset(x_test, y_test)
-    networks = {"convolutional": convolutional(), "fully connected": fully_connected()}
+    networks = {"convolutional": MNIST1DConv(), "fully connected": MNIST1DDense()}
     errors = {}
     for name, model in networks.items():
         print(f"{name} network, {sum(p.numel() for p in model.parameters()):,} parameters")
-        history = train(model.apply(initialise), data, held_out, name.replace(" ", "_"), args)
+        history = train(model, data, held_out, name.replace(" ", "_"), args)
         errors[name] = [[100 * (1 - accuracy) for accuracy in history[f"{part}_accuracy"]] for part in ("train", "valid")]
 
     with picture(args.out / "curves.png", figsize=(7, 4)) as axes:
