@@ -6,11 +6,11 @@ reaches 98.5 % if each is shifted and turned a little, anew in every epoch.
 
 import numpy as np
 from common import Result, finish, fit, options, picture
-from pydl.metrics import Accuracy, ConfusionMatrix
 
 import pydl
 from pydl import nn, optim
 from pydl.data import MNIST, DataLoader, FashionMNIST, MNIST5k, Subset, sample_generator
+from pydl.metrics import Accuracy, ConfusionMatrix
 from pydl.models import LeNet5
 from pydl.train import Trainer
 

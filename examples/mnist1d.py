@@ -6,11 +6,11 @@ arXiv:2011.14439).
 """
 
 from common import Result, finish, fit, options, picture
-from pydl.metrics import Accuracy
 
 import pydl
 from pydl import optim
 from pydl.data import DataLoader, TensorDataset, load_mnist1d
+from pydl.metrics import Accuracy
 from pydl.models import MNIST1DConv, MNIST1DDense
 from pydl.train import Trainer
 
