@@ -16,9 +16,9 @@ from pydl.train import Trainer
 
 
 def train(model: pydl.nn.Module, data: TensorDataset, held_out: TensorDataset, folder: str, args) -> pydl.train.History:
-    """SGD with Nesterov momentum and weight decay; the rate rises for a tenth of the steps, then falls to zero."""
+    """SGD with Nesterov momentum; the rate rises for a tenth of the steps, then falls to zero."""
     loader = DataLoader(data, batch_size=100, shuffle=True)
-    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3)
+    optimizer = optim.SGD(model.parameters(), lr=0.025, momentum=0.9, nesterov=True)
     steps = args.epochs * len(loader)
     trainer = Trainer(
         model, optimizer, pydl.cross_entropy, {"accuracy": Accuracy()},
