@@ -17,7 +17,7 @@ struct Backward {
   Panels<T> weights;     // W_hh, panels over P
   Panels<T> projection;  // W_hr, panels over H
   StateBefore<T> h_before, c_before;
-  Scratch<T> gates;      // [rows, ldg] gradients of the gates; gru has four: a_r, a_z, q, a_n
+  Scratch<T> gates;      // [rows, ldg] gradients of the gates; gru has four: a_n, a_r, a_z, q
   Scratch<T> dh;         // [B, P] gradient of h, carried from step to step
   Scratch<T> dc;         // [B, H]
   Scratch<T> projected;  // [rows, pitch] gradient of the projected output
@@ -59,7 +59,7 @@ struct Backward {
   void advance(int64_t first, int64_t last, int64_t later, int64_t t) {
     const int64_t from = later < 0 ? 0 : g.active(later, first, last), n = t < 0 ? 0 : g.active(t, first, last);
     const int64_t K = g.cell == RnnCell::gru_before ? 2 * g.H : g.G * g.H;  // there a_n sends back through r h
-    const T* sent = later < 0 ? nullptr : grads(g.offset.data[later]);
+    const T* sent = later < 0 ? nullptr : recurrent(g.offset.data[later]);
     products(weights, sent, ldg, 0, K, first, from, n, [&](const T* sum, int64_t b, int64_t u) {
       T* grad = dh.data + b * g.P + u;
       const int64_t m = min64(U, g.P - u), row = t < 0 ? -1 : g.offset.data[t] + b;
@@ -126,35 +126,44 @@ struct Backward {
     std::memset(grad, 0, static_cast<size_t>(n) * sizeof(T));  // all of h's influence goes through the gates
   }
 
-  // Gate columns in the gradient that face the input weights: gru's q (the third) does not.
+  // Calls f(row, first, n): weight rows [row, row + n) belong to columns first ... of the `total` gate gradients that start at
+  // `from`. Only gru turns them: its gradients begin with n, its weights with r.
   template <class F>
-  void for_input_columns(const F& f) {
-    if (g.cell != RnnCell::gru) return f(int64_t{0}, int64_t{0}, columns);
-    f(int64_t{0}, int64_t{0}, 2 * g.H);
-    f(3 * g.H, 2 * g.H, g.H);
+  void for_weight_rows(int64_t from, int64_t total, const F& f) const {
+    const int64_t turned = g.cell == RnnCell::gru ? g.H : 0, N = g.G * g.H;
+    for (int64_t done = 0; done < total;) {
+      const int64_t row = (from + done + N - turned) % N, n = min64(total - done, N - row);
+      f(row, done, n);
+      done += n;
+    }
   }
 
   void input_gradients() {
-    const T *dg = gates.data, *x = a.x.as<T>();
-    for_input_columns([&](int64_t from, int64_t to, int64_t n) {
-      if (d.dx.data) {
-        const T* w = a.w_ih.as<T>() + to * g.E;
-        gemm<T>(
-            g.rows, g.E, n,
-            [=, ld = ldg](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {
-              pack_a_strided(panel, dg + i * ld + from + k, ld, 1, rows, kc);
-            },
-            [=, E = g.E](T* panel, int64_t j, int64_t count, int64_t k, int64_t kc) {
-              pack_b_strided(panel, w + k * E + j, E, 1, count, kc);
-            },
-            d.dx.as<T>(), g.E, nullptr, from > 0);
-      }
-      if (d.dw_ih.data)
-        over_rows(dg + from, ldg, n, g.E, d.dw_ih.as<T>() + to * g.E,
-                  [=, E = g.E](T* panel, int64_t j, int64_t count, int64_t k, int64_t kc) {
-                    pack_b_strided(panel, x + k * E + j, E, 1, count, kc);
-                  });
-    });
+    const T *dg = gates.data, *x = a.x.as<T>(), *w = a.w_ih.as<T>();
+    const int64_t N = g.G * g.H, E = g.E;
+    if (d.dx.data)
+      gemm<T>(
+          g.rows, E, N,
+          [=, ld = ldg](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {
+            pack_a_strided(panel, dg + i * ld + k, ld, 1, rows, kc);
+          },
+          [=, this](T* panel, int64_t j, int64_t count, int64_t k, int64_t kc) {
+            for_weight_rows(k, kc, [&](int64_t row, int64_t first, int64_t n) {
+              pack_b_strided(panel + first * U, w + row * E + j, E, 1, count, n);
+            });
+          },
+          d.dx.as<T>(), E);
+    if (!d.dw_ih.data) return;
+    T* out = d.dw_ih.as<T>();
+    Scratch<T> turned(g.cell == RnnCell::gru ? N * E : 0);
+    over_rows(dg, ldg, N, E, g.cell == RnnCell::gru ? turned.data : out,
+              [=](T* panel, int64_t j, int64_t count, int64_t k, int64_t kc) {
+                pack_b_strided(panel, x + k * E + j, E, 1, count, kc);
+              });
+    if (g.cell == RnnCell::gru)
+      for_weight_rows(0, N, [&](int64_t row, int64_t first, int64_t n) {
+        std::memcpy(out + row * E, turned.data + first * E, static_cast<size_t>(n * E) * sizeof(T));
+      });
   }
 
   void recurrent_gradients() {
@@ -170,7 +179,7 @@ struct Backward {
     for (int64_t t = 0; t < g.T; ++t)
       for (int64_t b = 0; b < g.sizes[t]; ++b) before.data[g.offset.data[t] + b] = h_before(t, b);
     const int64_t whole = g.cell == RnnCell::gru_before ? 2 * g.H : g.G * g.H;
-    over_rows(gates.data, ldg, whole, g.P, d.dw_hh.as<T>(),
+    over_rows(recurrent(0), ldg, whole, g.P, d.dw_hh.as<T>(),
               [rows = before.data](T* panel, int64_t j, int64_t count, int64_t k, int64_t kc) {
                 constexpr int64_t C = Tile<T>::columns;
                 if (count < C) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
@@ -205,15 +214,17 @@ struct Backward {
       for (int64_t j = begin; j < end; ++j) sums.data[j] = 0;
       for (int64_t row = 0; row < g.rows; ++row) add(end - begin, grads(row) + begin, sums.data + begin);
     });
-    const auto whole = static_cast<size_t>(g.G * g.H) * sizeof(T);
-    if (d.db_hh.data) std::memcpy(d.db_hh.data, sums.data, whole);
+    const int64_t N = g.G * g.H;
+    if (d.db_hh.data) std::memcpy(d.db_hh.data, sums.data + columns - N, static_cast<size_t>(N) * sizeof(T));
     if (d.db_ih.data)
-      for_input_columns([&](int64_t from, int64_t to, int64_t n) {
-        std::memcpy(d.db_ih.as<T>() + to, sums.data + from, static_cast<size_t>(n) * sizeof(T));
+      for_weight_rows(0, N, [&](int64_t row, int64_t first, int64_t n) {
+        std::memcpy(d.db_ih.as<T>() + row, sums.data + first, static_cast<size_t>(n) * sizeof(T));
       });
   }
 
   T* grads(int64_t row) const { return gates.data + row * ldg; }
+  // The G gradients of the recurrent products: the last ones (gru has one more, of a_n, before them).
+  const T* recurrent(int64_t row) const { return grads(row) + columns - g.G * g.H; }
   const T* saved(int64_t row) const { return a.gates.as<T>() + row * g.G * g.H; }
   const T* extra(int64_t row) const { return a.extra.as<T>() + row * g.H; }
 };

@@ -107,7 +107,8 @@ void gru_forward(int64_t n, int64_t H, const T* sum, int64_t stride, const T* bi
   });
 }
 
-// da holds four gradients H apart: of a_r, a_z, q and a_n. `dh` becomes the part that reaches h directly, through z.
+// da holds four gradients H apart: of a_n, a_r, a_z and q, so that those of the input's products (n, r, z) and those of the
+// recurrent ones (r, z, q) each lie side by side. `dh` becomes the part that reaches h directly, through z.
 template <class T>
 void gru_backward(int64_t n, int64_t H, T* dh, const T* gates, const T* before, const T* extra, T* da) {
   using V = Vec<T>;
@@ -115,10 +116,10 @@ void gru_backward(int64_t n, int64_t H, T* dh, const T* gates, const T* before, 
     const V r = V::load_n(gates + j, m), z = V::load_n(gates + H + j, m), c = V::load_n(gates + 2 * H + j, m);
     const V g = V::load_n(dh + j, m);
     const V dn = g * (1.0 - z) * tanh_slope(c);
-    (dn * V::load_n(extra + j, m) * sigmoid_slope(r)).store_n(da + j, m);
-    (g * (V::load_n(before + j, m) - c) * sigmoid_slope(z)).store_n(da + H + j, m);
-    (dn * r).store_n(da + 2 * H + j, m);
-    dn.store_n(da + 3 * H + j, m);
+    dn.store_n(da + j, m);
+    (dn * V::load_n(extra + j, m) * sigmoid_slope(r)).store_n(da + H + j, m);
+    (g * (V::load_n(before + j, m) - c) * sigmoid_slope(z)).store_n(da + 2 * H + j, m);
+    (dn * r).store_n(da + 3 * H + j, m);
     (g * z).store_n(dh + j, m);
   });
 }

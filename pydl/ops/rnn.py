@@ -17,7 +17,7 @@ from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.graph.engine import TensorCore, apply
 from pydl.graph.op import Cost, Op
 from pydl.ops._common import check_floating, contiguous, empty
-from pydl.ops.elementwise import mul
+from pydl.ops.dropout import dropout
 from pydl.ops.index import getitem
 from pydl.ops.shape import cat, reshape, squeeze, stack, transpose, unsqueeze
 
@@ -260,8 +260,8 @@ class _Network(NamedTuple):
         """Rows (N, E) -> rows (N, D * P) and the last states (L * D, B, ...)."""
         last: list[list[Any]] = [[] for _ in states]
         for layer in range(self.num_layers):
-            if layer and self.train and self.dropout:
-                x = _dropout(x, self.dropout)
+            if layer:
+                x = dropout(x, self.dropout, self.train)
             outputs = []
             for direction in range(self.directions):
                 k = layer * self.directions + direction
@@ -273,14 +273,6 @@ class _Network(NamedTuple):
                     kept.append(end)
             x = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
         return (x, *(unsqueeze(s[0], 0) if len(s) == 1 else stack(s) for s in last))
-
-
-def _dropout(x: Any, p: float) -> Any:
-    from pydl.graph.engine import wrap
-    from pydl.random import default_generator
-
-    mask = default_generator.draw(x.data.shape, 2, 1.0 - p, 0.0, x.data.dtype)
-    return mul(x, wrap(mask / max(1.0 - p, 1e-30)))
 
 
 def _sequence(network: _Network, input: Any, states: tuple[Any, ...], batch_first: bool, lengths: Any) -> tuple[Any, ...]:
