@@ -13,6 +13,37 @@ PYDL_INLINE void for_units(int64_t n, const F& f) {
   for (int64_t j = 0; j < n; j += Vec<T>::lanes) f(j, n - j);
 }
 
+// exp(x) - 1 and exp(x) as scale * q + (scale - 1) and scale * q + scale: |x| must be below 88. Half the work of the general
+// functions of simd_math.h, which care for overflow, denormals and -0. NaN stays NaN. Same polynomial (Cephes).
+struct Exponential {
+  Vec<float> q, scale;
+};
+PYDL_INLINE Exponential bounded_exp(Vec<float> x) {
+  constexpr float c[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
+                         5.0000001201e-1f};
+  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: the sum holds the nearest integer in its lowest bits
+  using Bits = Raw<float>::bits;
+  const Vec<float> shifted = x * 1.44269504088896341 + magic, n = shifted - magic;
+  const Vec<float> r = (x - n * 0.693359375) - n * -2.12194440e-4;
+  return {fma(polynomial(r, c), r * r, r), {(Raw<float>::type)(((Bits)shifted.v + 127) << 23)}};
+}
+// Bounds that let NaN through: a comparison with NaN is false and gives the second argument.
+PYDL_INLINE Vec<float> at_most(Vec<float> a, float b) { return min(Vec<float>::splat(b), a); }
+PYDL_INLINE Vec<float> at_least(Vec<float> a, float b) { return max(Vec<float>::splat(b), a); }
+
+PYDL_INLINE Vec<float> gate_sigmoid(Vec<float> x) {
+  const Exponential e = bounded_exp(at_least(at_most(-x, 87.0f), -87.0f));
+  return 1.0 / (fma(e.q, e.scale, e.scale) + 1.0);
+}
+// (e - 1) / (e + 1) with e = exp(2x); 1 from x = 9.02 on.
+PYDL_INLINE Vec<float> gate_tanh(Vec<float> x) {
+  const Exponential e = bounded_exp(2.0 * at_least(at_most(x, 10.0f), -10.0f));
+  const Vec<float> t = fma(e.q, e.scale, e.scale - 1.0);
+  return t / (t + 2.0);
+}
+PYDL_INLINE Vec<double> gate_sigmoid(Vec<double> x) { return sigmoid(x); }
+PYDL_INLINE Vec<double> gate_tanh(Vec<double> x) { return tanh(x); }
+
 template <class T>
 PYDL_INLINE Vec<T> sigmoid_slope(Vec<T> s) { return s * (1.0 - s); }
 template <class T>
@@ -28,7 +59,7 @@ void simple_forward(int64_t n, const T* sum, T* gates, T* state) {
     if constexpr (kRelu)
       h = select(a < 0.0, V::zero(), a);  // NaN stays
     else
-      h = tanh(a);
+      h = gate_tanh(a);
     h.store_n(gates + j, m);
     h.store_n(state + j, m);
   });
@@ -52,12 +83,12 @@ template <class T>
 void lstm_forward(int64_t n, int64_t H, const T* sum, int64_t stride, T* gates, T* c, T* cells, T* h, T* state) {
   using V = Vec<T>;
   for_units<T>(n, [&](int64_t j, int64_t m) {
-    const V i = sigmoid(V::load_n(gates + j, m) + V::load(sum + j));
-    const V f = sigmoid(V::load_n(gates + H + j, m) + V::load(sum + stride + j));
-    const V g = tanh(V::load_n(gates + 2 * H + j, m) + V::load(sum + 2 * stride + j));
-    const V o = sigmoid(V::load_n(gates + 3 * H + j, m) + V::load(sum + 3 * stride + j));
+    const V i = gate_sigmoid(V::load_n(gates + j, m) + V::load(sum + j));
+    const V f = gate_sigmoid(V::load_n(gates + H + j, m) + V::load(sum + stride + j));
+    const V g = gate_tanh(V::load_n(gates + 2 * H + j, m) + V::load(sum + 2 * stride + j));
+    const V o = gate_sigmoid(V::load_n(gates + 3 * H + j, m) + V::load(sum + 3 * stride + j));
     const V cell = fma(f, V::load_n(c + j, m), i * g);
-    const V out = o * tanh(cell);
+    const V out = o * gate_tanh(cell);
     i.store_n(gates + j, m);
     f.store_n(gates + H + j, m);
     g.store_n(gates + 2 * H + j, m);
@@ -76,7 +107,7 @@ void lstm_backward(int64_t n, int64_t H, const T* dh, const T* gates, const T* c
   for_units<T>(n, [&](int64_t j, int64_t m) {
     const V i = V::load_n(gates + j, m), f = V::load_n(gates + H + j, m);
     const V g = V::load_n(gates + 2 * H + j, m), o = V::load_n(gates + 3 * H + j, m);
-    const V t = tanh(V::load_n(cells + j, m)), gh = V::load_n(dh + j, m);
+    const V t = gate_tanh(V::load_n(cells + j, m)), gh = V::load_n(dh + j, m);
     const V gc = fma(gh * o, tanh_slope(t), V::load_n(dc + j, m));
     (gc * g * sigmoid_slope(i)).store_n(da + j, m);
     (gc * V::load_n(c_before + j, m) * sigmoid_slope(f)).store_n(da + H + j, m);
@@ -92,11 +123,11 @@ void gru_forward(int64_t n, int64_t H, const T* sum, int64_t stride, const T* bi
                  T* state) {
   using V = Vec<T>;
   for_units<T>(n, [&](int64_t j, int64_t m) {
-    const V r = sigmoid(V::load_n(gates + j, m) + V::load(sum + j));
-    const V z = sigmoid(V::load_n(gates + H + j, m) + V::load(sum + stride + j));
+    const V r = gate_sigmoid(V::load_n(gates + j, m) + V::load(sum + j));
+    const V z = gate_sigmoid(V::load_n(gates + H + j, m) + V::load(sum + stride + j));
     V q = V::load(sum + 2 * stride + j);
     if (bias) q = q + V::load_n(bias + j, m);
-    const V c = tanh(fma(r, q, V::load_n(gates + 2 * H + j, m)));
+    const V c = gate_tanh(fma(r, q, V::load_n(gates + 2 * H + j, m)));
     const V h = fma(z, V::load_n(before + j, m) - c, c);
     r.store_n(gates + j, m);
     z.store_n(gates + H + j, m);
@@ -130,8 +161,8 @@ void gru_before_forward_reset(int64_t n, int64_t H, const T* sum, int64_t stride
                               T* reset) {
   using V = Vec<T>;
   for_units<T>(n, [&](int64_t j, int64_t m) {
-    const V r = sigmoid(V::load_n(gates + j, m) + V::load(sum + j));
-    const V z = sigmoid(V::load_n(gates + H + j, m) + V::load(sum + stride + j));
+    const V r = gate_sigmoid(V::load_n(gates + j, m) + V::load(sum + j));
+    const V z = gate_sigmoid(V::load_n(gates + H + j, m) + V::load(sum + stride + j));
     const V rh = r * V::load_n(before + j, m);
     r.store_n(gates + j, m);
     z.store_n(gates + H + j, m);
@@ -145,7 +176,7 @@ template <class T>
 void gru_before_forward_output(int64_t n, int64_t H, const T* sum, T* gates, const T* before, T* y, T* state) {
   using V = Vec<T>;
   for_units<T>(n, [&](int64_t j, int64_t m) {
-    const V c = tanh(V::load_n(gates + 2 * H + j, m) + V::load(sum + j));
+    const V c = gate_tanh(V::load_n(gates + 2 * H + j, m) + V::load(sum + j));
     const V h = fma(V::load_n(gates + H + j, m), V::load_n(before + j, m) - c, c);
     c.store_n(gates + 2 * H + j, m);
     h.store_n(y + j, m);

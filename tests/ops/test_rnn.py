@@ -282,6 +282,18 @@ def test_nan_reaches_the_output():
         assert np.isfinite(y[:, 0]).all()
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_saturated_and_tiny_gates(cell):
+    for scale in (1e-4, 1.0, 30.0, 1e4):
+        case = Case(cell, T=3, B=4, E=6, H=21, seed=7)
+        case.x = case.x * scale
+        outs = case.run(case.tensors(np.float32, requires_grad=True))
+        for out, ref in zip(outs, case.reference(), strict=True):
+            size = max(1.0, np.abs(ref).max())  # relu grows with its input
+            np.testing.assert_allclose(out.detach().numpy() / size, ref / size, rtol=0, atol=2e-6 if scale < 2 else 2e-5)
+        pydl.autograd.backward(list(outs), [np.ones(o.shape) for o in outs])
+
+
 # ---------------------------------------------------------------------- packing
 def test_packing_and_padding():
     rng = np.random.default_rng(0)
