@@ -341,3 +341,34 @@ def test_long_rows_of_few_channels(isa, channels, stride):
         np.add.at(expected[c], indices.numpy()[0, c].ravel(), 2)
     expected = expected.reshape(x.shape) + (4 if stride == 1 else 1)
     np.testing.assert_array_equal(t.grad.numpy(), expected)
+
+
+def test_kernels_refuse_what_does_not_fit():
+    def array(*shape, dtype=np.float32):
+        return np.zeros(shape, dtype)
+
+    x, y, plain = array(1, 1, 4, 4, 2), array(1, 1, 2, 2, 2), [(1, 1, 0, 1), (2, 2, 0, 1), (2, 2, 0, 1)]
+    taps = array(1, 1, 2, 2, 2, dtype=np.uint8)
+    core = pydl._core
+    core.max_pool_forward(x, y, taps, plain)
+    refused = [
+        lambda: core.max_pool_forward(x, y, array(1, 1, 2, 2, 1, dtype=np.uint8), plain),
+        lambda: core.max_pool_forward(x, y, array(1, 1, 2, 2, 2, dtype=np.int64), plain),
+        lambda: core.max_pool_forward(x, y, taps, [(1, 1, 0, 1), (16, 2, 8, 1), (16, 2, 8, 1)]),  # 256 taps in a byte
+        lambda: core.max_pool_forward(x, array(1, 1, 2, 2, 3), None, plain),
+        lambda: core.max_pool_forward(x, y.astype(np.float64), None, plain),
+        lambda: core.max_pool_forward(x, y, None, [(1, 1, 0, 1), (2, 0, 0, 1), (2, 2, 0, 1)]),
+        lambda: core.max_pool_forward(x, y, None, [(1, 1, 0, 1), (2, 2, 0, 0), (2, 2, 0, 1)]),
+        lambda: core.avg_pool_forward(x.transpose(0, 1, 3, 2, 4), y, plain, True, 0),
+        lambda: core.avg_pool_backward(x, array(2, 1, 2, 2, 2), plain, True, 0),
+        lambda: core.max_pool_indices(x, y, taps, plain),
+        lambda: core.max_unpool_forward(array(1, 4, 2), array(1, 3, 2, dtype=np.int64), array(1, 9, 2)),
+        lambda: core.max_unpool_forward(array(1, 4, 2), array(1, 4, 2, dtype=np.int32), array(1, 9, 2)),
+    ]
+    for call in refused:
+        with pytest.raises(core.NativeError):
+            call()
+    taps[...] = 255  # no such tap: nothing is read or written there
+    core.max_pool_gather(x + 1, y, taps, plain)
+    assert not y.any()
+    assert not core.max_unpool_backward(array(1, 4, 2), array(1, 4, 2, dtype=np.int64) + 9, array(1, 9, 2))
