@@ -112,6 +112,26 @@ def test_locally_connected_window():
     assert table["1"].receptive_field == (5, 5)
 
 
+def test_resampling_and_a_skip_connection():
+    class Hourglass(nn.Module):
+        def __init__(self, mode):
+            super().__init__()
+            self.first, self.down, self.inner = nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(2, 2, 3, padding=1)
+            self.up, self.last = nn.Upsample(scale_factor=2, mode=mode), nn.Conv2d(4, 1, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(pydl.cat([x, self.up(self.inner(self.down(x)))], 1))
+
+    # 3; pooled 4, step 2; 4 + 2 * 2 = 8; enlarged: the same from the nearest, one neighbour more if linear; step 1 again
+    for mode, reach in (("nearest", 8), ("bilinear", 10)):
+        table = summary(Hourglass(mode), (1, 1, 8, 8))
+        assert [row.receptive_field[0] for row in table] == [3, 4, 8, reach, reach, reach]
+        assert [row.path for row in table] == ["first", "down", "inner", "up", "", "last"]
+    shrunk = summary(nn.Sequential(nn.Conv1d(1, 1, 3, padding=1), nn.Upsample(scale_factor=0.5, mode="linear")), (1, 1, 8))
+    assert shrunk["1"].receptive_field == (4,)
+
+
 def test_the_model_is_left_as_it_was():
     model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     model[1].eval()

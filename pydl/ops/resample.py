@@ -17,7 +17,7 @@ import numpy as np
 from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply
-from pydl.graph.op import Cost, Op, Shape
+from pydl.graph.op import Cost, Op, Shape, SlidingWindow
 from pydl.ops._common import channels_last, check_floating, empty_channels_last
 from pydl.ops.conv import _lift
 from pydl.ops.pool import _adaptive_avg
@@ -155,6 +155,19 @@ class Resample(Op):
         elements = math.prod(out_shape)
         taps = sum(t.native[2].shape[1] for t in tables)  # axis by axis
         return Cost(2 * elements * taps, x.nbytes + elements * x.itemsize)
+
+    @staticmethod
+    def window(*args: Any) -> SlidingWindow | None:
+        """For whole factors on all axes: as many inputs for each output as the table has weights."""
+        tables = args[1]
+        taps = tuple(max(int(t.native[1].max()), 1) for t in tables)
+        ones = (1,) * len(tables)
+        if all(t.outputs % t.inputs == 0 for t in tables):
+            factors = tuple(t.outputs // t.inputs for t in tables)
+            return SlidingWindow(tuple(k * f for k, f in zip(taps, factors, strict=True)), factors, ones, transposed=True)
+        if all(t.inputs % t.outputs == 0 for t in tables):
+            return SlidingWindow(taps, tuple(t.inputs // t.outputs for t in tables), ones)
+        return None
 
 
 _MODES = {  # numbers of spatial axes
