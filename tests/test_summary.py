@@ -217,3 +217,17 @@ def test_text_and_terminal_show_the_same_numbers():
     assert "\x1b" not in plain.getvalue()
     lines = plain.getvalue().splitlines()
     assert len({len(line) for line in lines[1:6]}) == 1  # columns line up
+
+
+@pytest.mark.parametrize(("function", "flops"), [
+    (lambda x: x + 1, 24), (pydl.relu, 24), (lambda x: x.sum(), 24), (lambda x: x.mean(1), 24), (lambda x: x.amax(0), 24),
+    (lambda x: x.logsumexp(1), 72), (lambda x: x @ x.T, 2 * 4 * 6 * 4), (pydl.clone, 0), (lambda x: pydl.cat([x, x]), 0),
+    (lambda x: x[1:3], 0), (lambda x: x[[0, 2]], 0), (lambda x: pydl.pad(x, (1, 1)), 0), (lambda x: x.to(pydl.float64), 0),
+    (lambda x: x.reshape(6, 4).T, 0),
+])  # fmt: skip
+def test_operations_counted(function, flops):
+    class Part(nn.Module):
+        def forward(self, x):
+            return function(x)
+
+    assert summary(Part(), (4, 6)).flops == flops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -41,6 +42,7 @@ class Op:
     name: ClassVar[str] = ""
     backward_on_tensors: ClassVar[bool] = False
     is_view: ClassVar[bool] = False  # the output shares the first input's memory
+    flops_per_element: ClassVar[int] = 1  # for the default cost; 0 where data is only moved
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
@@ -50,12 +52,14 @@ class Op:
     def backward(ctx: Any, *grads: Any) -> Any:
         raise NotImplementedError
 
-    @staticmethod
-    def cost(out_shape: Shape, *args: Any) -> Cost:
-        """Default: one operation per output element; every array read or written once."""
-        moved = sum(a.nbytes for a in args if isinstance(a, np.ndarray))
-        elements = int(np.prod(out_shape, dtype=np.int64))
-        return Cost(elements, moved + 4 * elements)
+    @classmethod
+    def cost(cls, out_shape: Shape, *args: Any) -> Cost:
+        """Default: so many operations for each element of the largest array; every array read or written once."""
+        arrays = [a for a in args if isinstance(a, np.ndarray)]
+        elements = math.prod(out_shape)
+        largest = max([elements, *(a.size for a in arrays)])
+        itemsize = arrays[0].itemsize if arrays else 4
+        return Cost(cls.flops_per_element * largest, sum(a.nbytes for a in arrays) + itemsize * elements)
 
     @staticmethod
     def window(*args: Any) -> SlidingWindow | None:

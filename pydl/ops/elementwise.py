@@ -398,7 +398,7 @@ def minimum(input: Any, other: Any) -> Any:
 class Cast(Op):
     """Conversion between element types; gradients are converted back."""
 
-    name, backward_on_tensors = "to", True
+    name, backward_on_tensors, flops_per_element = "to", True, 0
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -421,7 +421,7 @@ def cast(input: Any, dtype: Any) -> Any:
 class Clone(Op):
     """A copy of its own memory, with the same axis order."""
 
-    name, backward_on_tensors = "clone", True
+    name, backward_on_tensors, flops_per_element = "clone", True, 0
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def _select(x: np.ndarray, index: Any) -> np.ndarray:
 
 
 class GetItem(Op):
-    name, backward_on_tensors = "getitem", True
+    name, backward_on_tensors, flops_per_element = "getitem", True, 0
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, index: Any) -> np.ndarray:
@@ -67,7 +67,7 @@ class Slice(GetItem):
 class PutItem(Op):
     """Zeros with the values added at the indexed places: the gradient of indexing."""
 
-    name, backward_on_tensors = "putitem", True
+    name, backward_on_tensors, flops_per_element = "putitem", True, 0
 
     @staticmethod
     def forward(ctx: Any, g: np.ndarray, shape: Shape, index: Any) -> np.ndarray:
@@ -131,7 +131,7 @@ def _check_along(op: str, x: np.ndarray, index: np.ndarray, dim: int) -> np.ndar
 
 
 class Gather(Op):
-    name, backward_on_tensors = "gather", True
+    name, backward_on_tensors, flops_per_element = "gather", True, 0
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, dim: int, index: np.ndarray) -> np.ndarray:
@@ -183,7 +183,7 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
 
 
 class Scatter(Op):
-    name, backward_on_tensors = "scatter", True
+    name, backward_on_tensors, flops_per_element = "scatter", True, 0
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, dim: int, index: np.ndarray, src: np.ndarray) -> np.ndarray:

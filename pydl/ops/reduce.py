@@ -268,7 +268,7 @@ def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 class LogSumExp(Op):
-    name, backward_on_tensors = "logsumexp", True
+    name, backward_on_tensors, flops_per_element = "logsumexp", True, 3  # subtract, exponential, add
     shape = Sum.shape
 
     @staticmethod

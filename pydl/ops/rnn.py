@@ -129,7 +129,7 @@ class RnnLayer(Op):
 class TakeRows(Op):
     """out[i] = x[index[i]], or `fill` where the index is negative; `inverse` says where each row of x went (-1: nowhere)."""
 
-    name = "take_rows"
+    name, flops_per_element = "take_rows", 0
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, index: np.ndarray, inverse: np.ndarray, fill: float) -> np.ndarray:

@@ -271,7 +271,7 @@ def roll(input: Any, shifts: Ints, dims: Any = None) -> Any:
 
 
 class Contiguous(Op):
-    name, backward_on_tensors = "contiguous", True
+    name, backward_on_tensors, flops_per_element = "contiguous", True, 0
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, last: bool) -> np.ndarray:
@@ -294,7 +294,7 @@ def contiguous(input: Any, memory_format: str = "contiguous") -> Any:
 
 
 class Cat(Op):
-    name, backward_on_tensors = "cat", True
+    name, backward_on_tensors, flops_per_element = "cat", True, 0
 
     @staticmethod
     def shape(dim: int, *xs: np.ndarray) -> Shape:
@@ -484,7 +484,7 @@ _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge",
 
 
 class Pad(Op):
-    name, backward_on_tensors = "pad", True
+    name, backward_on_tensors, flops_per_element = "pad", True, 0
 
     @staticmethod
     def window(*args: Any) -> SlidingWindow:
