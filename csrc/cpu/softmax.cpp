@@ -32,11 +32,12 @@ void row_forward(const T* x, T* y, int64_t n, bool log_result) {
       for (int64_t j = 0; j < k; ++j) tail += e.v[j];
   }
   const T total = sum_lanes(sum) + tail;
-  const T shift = m + std::log(total), scale = T(1) / total;
+  // The maximum goes first: m + log(total) would round away the digits of the logarithm where m is large.
+  const T logarithm = std::log(total), scale = T(1) / total;
   for (i = 0; i < n; i += V::lanes) {
     const int64_t k = n - i < V::lanes ? n - i : V::lanes;
     if (log_result)
-      (V::load_n(x + i, k) - V::splat(shift)).store_n(y + i, k);
+      ((V::load_n(x + i, k) - V::splat(m)) - V::splat(logarithm)).store_n(y + i, k);
     else
       (V::load_n(y + i, k) * V::splat(scale)).store_n(y + i, k);
   }
@@ -54,9 +55,9 @@ void column_forward(const T* x, T* y, int64_t n, int64_t stride, int64_t lanes, 
     if (!log_result) e.store_n(y + i * stride, lanes);
     sum += e;
   }
-  const V shift = m + log(sum), scale = 1.0 / sum;
+  const V logarithm = log(sum), scale = 1.0 / sum;
   for (int64_t i = 0; i < n; ++i)
-    (log_result ? V::load_n(x + i * stride, lanes) - shift : V::load_n(y + i * stride, lanes) * scale)
+    (log_result ? (V::load_n(x + i * stride, lanes) - m) - logarithm : V::load_n(y + i * stride, lanes) * scale)
         .store_n(y + i * stride, lanes);
 }
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import TensorCore, wrap
+from pydl.ops.pad import pad
 from pydl.ops.rnn import as_lengths, longest_first, pack_rows, pad_rows, ragged
-from pydl.ops.shape import pad, stack, transpose
+from pydl.ops.shape import stack, transpose
 
 __all__ = [
     "PackedSequence", "pack_padded_sequence", "pack_sequence", "pad_packed_sequence", "pad_sequence", "unpack_sequence",

@@ -13,6 +13,7 @@ from pydl.ops.local import *
 from pydl.ops.loss import *
 from pydl.ops.matmul import *
 from pydl.ops.norm import *
+from pydl.ops.pad import *
 from pydl.ops.pool import *
 from pydl.ops.reduce import *
 from pydl.ops.resample import *

@@ -13,6 +13,8 @@ from pydl.graph.engine import TensorCore, wrap
 from pydl.graph.op import Shape
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+# What the kernels can move about; other dtypes are NumPy's business.
+MOVABLE = tuple(np.dtype(t) for t in (np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_))
 
 # The axis order in memory, slowest first, of channels-last data under an N, C, spatial... shape.
 _CHANNELS_LAST_ORDER = {3: [0, 2, 1], 4: [0, 2, 3, 1], 5: [0, 2, 3, 4, 1]}
@@ -57,7 +59,7 @@ def copy(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """A native copy into `out`, or into a new array of the same axis order."""
     if out is None:
         out = empty_like(array)
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize not in (1, 4, 8):
+    if array.dtype not in MOVABLE:
         np.copyto(out, array)
     else:
         _core.copy(array, out)

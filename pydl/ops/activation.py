@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from pydl.errors import ShapeError
+from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Op
-from pydl.ops._common import check_floating, sum_to_shape
+from pydl.ops._common import check_floating, normalize_axis, sum_to_shape
 from pydl.ops.elementwise import UNARY_OPS, clamp, div, mul, neg, run_map, sigmoid, sub, tanh, where
 
 __all__ = [
@@ -75,6 +76,8 @@ def selu(input: Any, inplace: bool = False) -> Any:
 
 def gelu(input: Any, approximate: str = "none") -> Any:
     """x Phi(x) with the normal distribution function, or its tanh approximation (Hendrycks and Gimpel 2016)."""
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f"[gelu] approximate={approximate!r}; expected 'none' or 'tanh'")
     return apply(UNARY_OPS["gelu_tanh" if approximate == "tanh" else "gelu"], input)
 
 
@@ -120,7 +123,7 @@ def mish(input: Any, inplace: bool = False) -> Any:
 
 def logsigmoid(input: Any) -> Any:
     """log(sigmoid(x)) = -softplus(-x)."""
-    return neg(softplus(neg(input)))
+    return neg(softplus(neg(input), threshold=math.inf))
 
 
 def tanhshrink(input: Any) -> Any:
@@ -152,7 +155,8 @@ def glu(input: Any, dim: int = -1) -> Any:
     """a sigmoid(b) where a, b are the halves of the input along `dim`."""
     from pydl.ops.shape import chunk
 
-    if input.data.shape[dim] % 2:
+    dim = normalize_axis("glu", dim, input.data.ndim)
+    if not input.data.ndim or input.data.shape[dim] % 2:
         raise ShapeError(f"[glu] axis {dim} of input {input.data.shape} must be even to be halved")
     a, b = chunk(input, 2, dim)
     return mul(a, sigmoid(b))

@@ -9,10 +9,11 @@ import numpy as np
 
 from pydl import _core
 from pydl.errors import DTypeError
-from pydl.graph.engine import TensorCore, apply, set_accumulate, set_copy, wrap
+from pydl.graph.engine import TensorCore, apply, is_grad_enabled, set_accumulate, set_copy, wrap
 from pydl.graph.op import Op, Shape
 from pydl.ops._common import (
     FLOATS,
+    MOVABLE,
     as_tensor,
     broadcast_shapes,
     copy,
@@ -104,7 +105,7 @@ class Unary(Op):
 
 
 class MapGradient(Op):
-    """g * f'(x) by one fused kernel; differentiated again only where a record gives the second derivative."""
+    """g * f'(x) by one fused kernel; never recorded, as `_fused` takes ops where a second derivative may be wanted."""
 
     name = "elementwise_backward"
 
@@ -112,20 +113,13 @@ class MapGradient(Op):
     def forward(ctx: Any, kernel: str, g: np.ndarray, saved: np.ndarray, params: tuple[float, ...]) -> np.ndarray:
         return run_map(kernel, g, saved, params=params)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        raise NotImplementedError
 
-
-def _fused(kernel: str, smooth: Callable[..., Any] | None = None) -> Callable[..., Any]:
+def _fused(kernel: str, smooth: Callable[..., Any]) -> Callable[..., Any]:
     """The gradient by a native kernel; `smooth` is the same formula in ops, used when it is to be differentiated."""
 
     def gradient(g: Tensor, saved: Tensor, *params: float) -> Any:
-        if smooth is not None and (g.requires_grad or saved.requires_grad):
-            from pydl.graph import is_grad_enabled
-
-            if is_grad_enabled():
-                return smooth(g, saved, *params)
+        if (g.requires_grad or saved.requires_grad) and is_grad_enabled():
+            return smooth(g, saved, *params)
         return apply(MapGradient, kernel, g, saved, params)
 
     return gradient
@@ -138,6 +132,32 @@ def _mask(condition: np.ndarray, like: Tensor) -> Tensor:
 def _inside(x: np.ndarray) -> np.ndarray:
     """Where the hard sigmoid rises."""
     return (x > -3) & (x < 3)
+
+
+# Derivatives of activations in ops, for those who differentiate twice; the kernels hold the same formulas.
+
+
+def _selu_gradient(g: Tensor, x: Tensor) -> Any:
+    alpha, scale = 1.6732632423543772, 1.0507009873554805
+    return mul(mul(g, scale), where(wrap(x.data > 0), 1.0, mul(exp(clamp(x, max=0.0)), alpha)))
+
+
+def _gelu_gradient(g: Tensor, x: Tensor) -> Any:
+    density = mul(exp(mul(mul(x, x), -0.5)), (2 * np.pi) ** -0.5)
+    return mul(g, add(mul(add(erf(mul(x, 0.5**0.5)), 1.0), 0.5), mul(x, density)))
+
+
+def _gelu_tanh_gradient(g: Tensor, x: Tensor) -> Any:
+    c = (2 / np.pi) ** 0.5
+    square_x = mul(x, x)
+    t = tanh(mul(mul(x, add(mul(square_x, 0.044715), 1.0)), c))
+    slope = mul(add(mul(square_x, 3 * 0.044715), 1.0), c)
+    return mul(mul(g, 0.5), add(add(t, 1.0), mul(mul(x, sub(1.0, mul(t, t))), slope)))
+
+
+def _silu_gradient(g: Tensor, x: Tensor) -> Any:
+    s = sigmoid(x)
+    return mul(g, mul(s, add(mul(x, sub(1.0, s)), 1.0)))
 
 
 # name, what is saved, gradient(g, saved, *params) in terms of tensors
@@ -163,13 +183,13 @@ _UNARY: list[tuple[str, str, Callable[..., Any]]] = [
     ("erf", "input", _fused("erf_grad", lambda g, x: mul(mul(g, 2.0 / np.pi**0.5), exp(neg(mul(x, x)))))),
     ("relu", "output", _fused("relu_grad", lambda g, y: mul(g, _mask(y.data > 0, y)))),
     ("leaky_relu", "input", _fused("leaky_relu_grad", lambda g, x, a: mul(g, _mask(np.where(x.data > 0, 1.0, a), x)))),
-    ("elu", "input", _fused("elu_grad")),
-    ("selu", "input", _fused("selu_grad")),
-    ("gelu", "input", _fused("gelu_grad")),
-    ("gelu_tanh", "input", _fused("gelu_tanh_grad")),
-    ("silu", "input", _fused("silu_grad")),
+    ("elu", "input", _fused("elu_grad", lambda g, x, a: mul(g, where(wrap(x.data > 0), 1.0, mul(exp(clamp(x, max=0.0)), a))))),
+    ("selu", "input", _fused("selu_grad", _selu_gradient)),
+    ("gelu", "input", _fused("gelu_grad", _gelu_gradient)),
+    ("gelu_tanh", "input", _fused("gelu_tanh_grad", _gelu_tanh_gradient)),
+    ("silu", "input", _fused("silu_grad", _silu_gradient)),
     ("softplus", "input", _fused("softplus_grad", lambda g, x, b, t: mul(g, sigmoid(mul(x, b))))),
-    ("softsign", "input", _fused("softsign_grad")),
+    ("softsign", "input", _fused("softsign_grad", lambda g, x: div(g, square(add(abs(x), 1.0))))),
     ("hardtanh", "input", _fused("hardtanh_grad", lambda g, x, lo, hi: mul(g, _mask((x.data > lo) & (x.data < hi), x)))),
     ("hardsigmoid", "input", _fused("hardsigmoid_grad", lambda g, x: mul(g, _mask(_inside(x.data) / 6, x)))),
     ("hardswish", "input", _fused("hardswish_grad", lambda g, x: mul(g, add(
@@ -508,7 +528,10 @@ class Where(Op):
         out = _empty_broadcast(shape, (a, b))
         if out.dtype != a.dtype:
             out = empty(shape, a.dtype)
-        _core.where(condition, a, b, out)
+        if a.dtype in MOVABLE:
+            _core.where(condition, a, b, out)
+        else:
+            np.copyto(out, np.where(condition, a, b))
         return out
 
     @staticmethod

@@ -14,7 +14,8 @@ from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import check_floating, copy, empty
 from pydl.ops.conv import output_size, tuple_of
 from pydl.ops.elementwise import MAPS
-from pydl.ops.shape import pad, reshape, unsqueeze
+from pydl.ops.pad import pad
+from pydl.ops.shape import reshape, unsqueeze
 
 __all__ = ["fold", "unfold"]
 

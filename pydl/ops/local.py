@@ -20,7 +20,8 @@ from pydl.ops._common import channels_last, check_floating, contiguous, copy, em
 from pydl.ops.conv import resolve_padding, tuple_of
 from pydl.ops.elementwise import add
 from pydl.ops.fold import Ints, Windows
-from pydl.ops.shape import pad, reshape, unsqueeze
+from pydl.ops.pad import pad
+from pydl.ops.shape import reshape, unsqueeze
 
 __all__ = ["locally_connected2d"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,8 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
     if weight is not None:
         factors *= _class_weight("nll_loss", x, weight.data)[numbers]
     loss = -squeeze(gather(input, 1, wrap(np.expand_dims(numbers, 1))), 1) * wrap(factors)
+    if not used.all():  # an ignored -inf times its factor 0 is NaN
+        loss = e.where(wrap(used), loss, 0.0)
     if reduction != "mean":
         return _reduce("nll_loss", loss, reduction)
     total = float(factors.sum(dtype=np.float64))
@@ -261,14 +264,18 @@ class BinaryCrossEntropy(Op):
         ctx.save(p, t)
         yes = run_map("clamp", run_map("log", p), params=(-100.0, 0.0))
         no = run_map("clamp", run_map("log1p", run_map("neg", p)), params=(-100.0, 0.0))
-        ctx.slope = run_map("sub", no, yes)
-        return run_map("neg", run_map("add", no, run_map("mul", t, run_map("sub", yes, no))))
+        rest = run_map("scale_shift", t, params=(-1.0, 1.0))
+        return run_map("neg", run_map("add", run_map("mul", t, yes), run_map("mul", rest, no)))
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         p, t = ctx.saved
-        dp = g * (p - t) / e.clamp(p * (1 - p), 1e-12) if ctx.needs[0] else None
-        return dp, g * wrap(ctx.slope) if ctx.needs[1] else None
+        dp = dt = None
+        if ctx.needs[0]:
+            dp = g * (p - t) / e.clamp(p * (1 - p), 1e-12)
+        if ctx.needs[1]:
+            dt = g * (e.clamp(e.log1p(-p), -100.0) - e.clamp(e.log(p), -100.0))
+        return dp, dt
 
 
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
@@ -277,7 +284,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     p = input.data
     if p.size and not (p.min() >= 0 and p.max() <= 1):
         raise ArgumentError("[binary_cross_entropy] input must be probabilities in [0, 1]; use binary_cross_entropy_with_logits")
-    loss = apply(BinaryCrossEntropy, input, target)
+    loss = apply(BinaryCrossEntropy, input, e.cast(target, p.dtype))
     return _reduce("binary_cross_entropy", loss if weight is None else loss * weight, reduction)
 
 
@@ -286,7 +293,7 @@ def binary_cross_entropy_with_logits(
 ) -> Any:
     """Cross-entropy of sigmoid(input), in the form that cannot overflow: (1 - t) x + (1 + (w - 1) t) log(1 + e^-x)."""
     _same_shape("binary_cross_entropy_with_logits", input, target)
-    log_term = softplus(-input, threshold=1e9)
+    log_term = softplus(-input, threshold=math.inf)
     if pos_weight is not None:
         log_term = log_term * ((pos_weight - 1) * target + 1)
     loss = (1 - target) * input + log_term
@@ -318,6 +325,7 @@ def hinge_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
     """x where the target is 1, max(0, margin - x) where it is -1."""
+    _same_shape("hinge_embedding_loss", input, target)
     loss = e.where(e.eq(target, 1), input, relu(margin - input))
     return _reduce("hinge_embedding_loss", loss, reduction)
 
@@ -325,7 +333,8 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction
 def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """log(1 + exp(-t x)) for targets of -1 or +1."""
     _same_shape("soft_margin_loss", input, target)
-    return _reduce("soft_margin_loss", softplus(-(target * input)), reduction)
+    _same_shape("soft_margin_loss", input, target)
+    return _reduce("soft_margin_loss", softplus(-(target * input), threshold=math.inf), reduction)
 
 
 def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Any:
@@ -337,8 +346,13 @@ def multi_margin_loss(
     input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
 ) -> Any:
     """Multi-class hinge: sum over c != t of max(0, margin - x_t + x_c)^p, divided by C. Input (N, C), target (N)."""
+    if input.data.ndim == 1:
+        rows = unsqueeze(input, 0), unsqueeze(target, 0)
+        return _squeezed(multi_margin_loss(*rows, p, margin, weight, reduction), reduction)
     if input.data.ndim != 2:
-        raise ShapeError(f"[multi_margin_loss] input must be (N, C), got {input.data.shape}")
+        raise ShapeError(f"[multi_margin_loss] input must be (N, C) or (C), got {input.data.shape}")
+    if p not in (1, 2):
+        raise ArgumentError(f"[multi_margin_loss] p={p}; expected 1 or 2")
     numbers, _ = _class_numbers("multi_margin_loss", input.data, target.data, None)
     right = gather(input, 1, wrap(numbers[:, None]))
     loss = relu(margin - right + input)
@@ -347,7 +361,7 @@ def multi_margin_loss(
     others = np.ones(input.data.shape, input.data.dtype)
     np.put_along_axis(others, numbers[:, None], 0, 1)
     if weight is not None:
-        others *= weight.data[numbers][:, None]
+        others *= _class_weight("multi_margin_loss", input.data, weight.data)[numbers][:, None]
     return _reduce("multi_margin_loss", sum(loss * wrap(others), 1) * (1.0 / input.data.shape[1]), reduction)
 
 
@@ -384,11 +398,12 @@ def poisson_nll_loss(
     input: Any, target: Any, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
 ) -> Any:
     """exp(x) - t x (or x - t log(x + eps)), with Stirling's term for t > 1 if `full`."""
+    _same_shape("poisson_nll_loss", input, target)
     loss = e.exp(input) - target * input if log_input else input - target * e.log(input + eps)
     if full:
         t = target.data
         big = np.maximum(t, 1)
-        loss = loss + wrap(np.where(t > 1, big * np.log(big) - big + 0.5 * np.log(2 * np.pi * big), 0).astype(t.dtype))
+        loss = loss + wrap(np.where(t > 1, big * np.log(big) - big + 0.5 * np.log(2 * np.pi * big), 0).astype(loss.data.dtype))
     return _reduce("poisson_nll_loss", loss, reduction)
 
 
@@ -396,6 +411,7 @@ def gaussian_nll_loss(
     input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Any:
     """(log var + (x - t)^2 / var) / 2, the variance at least eps, with log(2 pi) / 2 if `full`."""
+    _same_shape("gaussian_nll_loss", input, target)
     if (var.data < 0).any():
         raise ArgumentError("[gaussian_nll_loss] var must not be negative")
     v = var + wrap(np.maximum(eps - var.data, 0).astype(var.data.dtype))  # the gradient passes the bound, as in PyTorch

@@ -9,7 +9,7 @@ import numpy as np
 
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply, wrap
-from pydl.graph.op import Cost, Op, Shape, SlidingWindow
+from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import (
     channels_last,
     copy,
@@ -26,7 +26,7 @@ from pydl.ops._common import (
 
 __all__ = [
     "broadcast_to", "cat", "chunk", "concat", "contiguous", "diagonal", "expand", "expand_as", "flatten", "flip",
-    "meshgrid", "movedim", "narrow", "pad", "permute", "repeat", "repeat_interleave", "reshape", "roll", "split",
+    "meshgrid", "movedim", "narrow", "permute", "repeat", "repeat_interleave", "reshape", "roll", "split",
     "squeeze", "stack", "swapaxes", "t", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "view",
 ]
 
@@ -182,6 +182,8 @@ def movedim(input: Any, source: Ints, destination: Ints) -> Any:
         raise ArgumentError(f"[movedim] {len(src)} source axes but {len(dst)} destinations")
     src = [normalize_axis("movedim", d, n, "source") for d in src]
     dst = [normalize_axis("movedim", d, n, "destination") for d in dst]
+    if len(set(src)) != len(src) or len(set(dst)) != len(dst):
+        raise ArgumentError(f"[movedim] source {source} or destination {destination} names an axis twice")
     order = [d for d in range(n) if d not in src]
     for d, s in sorted(zip(dst, src, strict=True)):
         order.insert(d, s)
@@ -260,8 +262,10 @@ def roll(input: Any, shifts: Ints, dims: Any = None) -> Any:
     """Elements moved along axes, those that leave come in again at the other end; without dims, over the flat order."""
     if dims is None:
         return reshape(roll(flatten(input), shifts, 0), input.data.shape)
-    pairs = zip([shifts] if isinstance(shifts, int) else shifts, [dims] if isinstance(dims, int) else dims, strict=True)
-    for shift, dim in pairs:
+    steps, axes = [shifts] if isinstance(shifts, int) else list(shifts), [dims] if isinstance(dims, int) else list(dims)
+    if len(steps) != len(axes) or not input.data.ndim:
+        raise ArgumentError(f"[roll] shifts={shifts}, dims={dims} for {input.data.ndim} axes: give one shift for each axis")
+    for shift, dim in zip(steps, axes, strict=True):
         dim = normalize_axis("roll", dim, input.data.ndim)
         n = input.data.shape[dim]
         k = shift % n if n else 0
@@ -299,6 +303,8 @@ class Cat(Op):
     @staticmethod
     def shape(dim: int, *xs: np.ndarray) -> Shape:
         first = xs[0]
+        if not first.ndim:
+            raise ShapeError("[cat] tensors[0] is a scalar, which has no axis to join along; use stack")
         for i, x in enumerate(xs):
             if x.ndim != first.ndim or any(
                 a != b for k, (a, b) in enumerate(zip(x.shape, first.shape, strict=True)) if k != dim
@@ -352,16 +358,25 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
     """Tensors of one shape joined along a new axis."""
     if not tensors:
         raise ArgumentError("[stack] expected at least one tensor, got an empty list")
+    from pydl.ops._common import as_tensor
+
+    tensors = [as_tensor(x) for x in tensors]
     shapes = {x.data.shape for x in tensors}
     if len(shapes) > 1:
         raise ShapeError(f"[stack] all tensors must have one shape, got {sorted(shapes)}")
     return cat([unsqueeze(x, dim) for x in tensors], normalize_axis("stack", dim, tensors[0].data.ndim + 1))
 
 
+def _need_axis(op: str, input: Any) -> None:
+    if not input.data.ndim:
+        raise ShapeError(f"[{op}] a scalar has no axis to cut; use .reshape(1)")
+
+
 def narrow(input: Any, dim: int, start: int, length: int) -> Any:
     """`length` elements from `start` along one axis, as a view."""
     from pydl.ops.index import getitem
 
+    _need_axis("narrow", input)
     dim = normalize_axis("narrow", dim, input.data.ndim)
     n = input.data.shape[dim]
     if start < 0:
@@ -373,13 +388,14 @@ def narrow(input: Any, dim: int, start: int, length: int) -> Any:
 
 def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
     """Cut along an axis: pieces of one size (the last may be smaller), or of the listed sizes. Views."""
+    _need_axis("split", input)
     dim = normalize_axis("split", dim, input.data.ndim)
     n = input.data.shape[dim]
     sizes = split_size_or_sections
     if isinstance(sizes, int):
-        if sizes < 1:
+        if sizes < 0 or (sizes == 0 and n):
             raise ArgumentError(f"[split] split_size must be positive, got {sizes}")
-        sizes = [min(sizes, n - s) for s in range(0, n, sizes)] or [0]
+        sizes = [min(sizes, n - s) for s in range(0, n, sizes or 1)] or [0]
     elif sum(sizes) != n:
         raise ArgumentError(f"[split] sections {list(sizes)} add up to {sum(sizes)}, axis {dim} has size {n}")
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -390,14 +406,16 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     """Cut along an axis into at most `chunks` pieces of equal size (the last may be smaller). Views."""
     if chunks < 1:
         raise ArgumentError(f"[chunk] chunks must be positive, got {chunks}")
+    _need_axis("chunk", input)
     n = input.data.shape[normalize_axis("chunk", dim, input.data.ndim)]
-    return split(input, max(1, -(-n // chunks)), dim)
+    return split(input, -(-n // chunks) if n else [0] * chunks, dim)
 
 
 def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
     """All slices along an axis, without that axis. Views."""
     from pydl.ops.index import getitem
 
+    _need_axis("unbind", input)
     dim = normalize_axis("unbind", dim, input.data.ndim)
     return tuple(getitem(input, (slice(None),) * dim + (i,)) for i in range(input.data.shape[dim]))
 
@@ -407,6 +425,8 @@ def repeat(input: Any, *repeats: Any) -> Any:
     counts = _sizes(repeats)
     if len(counts) < input.data.ndim:
         raise ArgumentError(f"[repeat] {len(counts)} counts for {input.data.ndim} axes; give one for each")
+    if any(c < 0 for c in counts):
+        raise ArgumentError(f"[repeat] repeats {counts} must not be negative")
     shape = (1,) * (len(counts) - input.data.ndim) + input.data.shape
     x = reshape(input, tuple(v for n in shape for v in (1, n)))
     x = expand(x, tuple(v for c, n in zip(counts, shape, strict=True) for v in (c, n)))
@@ -419,14 +439,42 @@ def tile(input: Any, dims: Sequence[int]) -> Any:
     return repeat(input, (1,) * (input.data.ndim - len(dims)) + dims)
 
 
-def repeat_interleave(input: Any, repeats: int, dim: int | None = None) -> Any:
-    """Each element repeated next to itself along an axis (over the flat order without one)."""
-    if dim is None:
+def repeat_interleave(input: Any, repeats: Any, dim: int | None = None) -> Any:
+    """Each element repeated next to itself along an axis (over the flat order without one).
+
+    ``repeats`` is a number, or a vector with a number for each element of the axis.
+    """
+    from pydl.ops._common import as_tensor
+    from pydl.ops.index import index_select
+
+    if dim is None or not input.data.ndim:
         input, dim = flatten(input), 0
     dim = normalize_axis("repeat_interleave", dim, input.data.ndim)
-    shape = input.data.shape
-    x = expand(unsqueeze(input, dim + 1), (*shape[: dim + 1], repeats, *shape[dim + 1 :]))
-    return reshape(x, (*shape[:dim], shape[dim] * repeats, *shape[dim + 1 :]))
+    counts = as_tensor(repeats).data
+    n = input.data.shape[dim]
+    if counts.dtype.kind not in "iu" or counts.ndim > 1 or counts.size not in (1, n) or (counts < 0).any():
+        raise ArgumentError(f"[repeat_interleave] repeats={repeats}: expected a number that is not negative, or {n} of them")
+    return index_select(input, dim, wrap(np.repeat(np.arange(n), counts)))
+
+
+class PutDiagonal(Op):
+    """Zeros with the values on a diagonal: the gradient of `diagonal`."""
+
+    name, backward_on_tensors, flops_per_element = "put_diagonal", True, 0
+
+    @staticmethod
+    def forward(ctx: Any, g: np.ndarray, shape: Shape, offset: int, dim1: int, dim2: int) -> np.ndarray:
+        ctx.args = offset, dim1, dim2
+        out = empty(shape, g.dtype)
+        out.fill(0)
+        target = np.diagonal(out, offset, dim1, dim2)
+        target.flags.writeable = True  # NumPy marks the view read-only; `out` is ours
+        target[...] = g
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return diagonal(g, *ctx.args)
 
 
 class Diagonal(_ViewOp):
@@ -439,141 +487,50 @@ class Diagonal(_ViewOp):
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        out = np.zeros(ctx.original, g.data.dtype)
-        diagonal_view = np.diagonal(out, *ctx.args)
-        diagonal_view.flags.writeable = True  # NumPy marks the view read-only; `out` is ours
-        diagonal_view[...] = g.data
-        return wrap(out)
+        return apply(PutDiagonal, g, ctx.original, *ctx.args)
 
 
 def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """The elements where the two axes' indices differ by `offset`, as a read-only view; the new axis is last."""
     n = input.data.ndim
-    return apply(Diagonal, input, offset, normalize_axis("diagonal", dim1, n, "dim1"),
-                 normalize_axis("diagonal", dim2, n, "dim2"))
+    first, second = normalize_axis("diagonal", dim1, n, "dim1"), normalize_axis("diagonal", dim2, n, "dim2")
+    if first == second:
+        raise ArgumentError(f"[diagonal] dim1={dim1} and dim2={dim2} name one axis of shape {input.data.shape}")
+    return apply(Diagonal, input, offset, first, second)
 
 
-def _triangle(input: Any, mask: np.ndarray) -> Any:
+def _triangle(op: str, input: Any, below: bool, diagonal: int) -> Any:
     from pydl.ops.elementwise import where
 
-    return where(wrap(mask), input, 0.0 if input.data.dtype.kind == "f" else 0)
+    if input.data.ndim < 2:
+        raise ShapeError(f"[{op}] expected at least 2 axes, got shape {input.data.shape}")
+    rows, columns = input.data.shape[-2:]
+    distance = np.arange(columns) - np.arange(rows)[:, None]
+    mask = distance <= diagonal if below else distance >= diagonal
+    return where(wrap(mask), input, wrap(np.zeros((), input.data.dtype)))
 
 
 def tril(input: Any, diagonal: int = 0) -> Any:
     """The lower triangle of the last two axes, zeros above the diagonal."""
-    return _triangle(input, np.tril(np.ones(input.data.shape[-2:], np.bool_), diagonal))
+    return _triangle("tril", input, True, diagonal)
 
 
 def triu(input: Any, diagonal: int = 0) -> Any:
     """The upper triangle of the last two axes, zeros below the diagonal."""
-    return _triangle(input, np.triu(np.ones(input.data.shape[-2:], np.bool_), diagonal))
+    return _triangle("triu", input, False, diagonal)
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     """Coordinate grids of 1-D tensors, as views."""
+    if len(tensors) == 1 and isinstance(tensors[0], list | tuple):
+        tensors = tuple(tensors[0])
+    if indexing not in ("ij", "xy") or any(x.data.ndim > 1 for x in tensors):
+        raise ArgumentError(
+            f"[meshgrid] tensors of shapes {[x.data.shape for x in tensors]}, indexing={indexing!r}; expected vectors, and "
+            "'ij' or 'xy'"
+        )
     shape = tuple(x.data.size for x in tensors)
     grids = [
         expand(reshape(x, tuple(-1 if k == i else 1 for k in range(len(shape)))), shape) for i, x in enumerate(tensors)
     ]
     return tuple(transpose(g, 0, 1) if indexing == "xy" and len(shape) > 1 else g for g in grids)
-
-
-# --------------------------------------------------------------------------- padding
-
-_PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
-
-class Pad(Op):
-    name, backward_on_tensors, flops_per_element = "pad", True, 0
-
-    @staticmethod
-    def window(*args: Any) -> SlidingWindow:
-        ones = (1,) * max(args[0].ndim - 2, 0)  # nothing is mixed
-        return SlidingWindow(ones, ones, ones)
-
-    @staticmethod
-    def shape(x: np.ndarray, pads: tuple[tuple[int, int], ...], mode: str, value: float) -> Shape:
-        shape = tuple(n + a + b for n, (a, b) in zip(x.shape, pads, strict=True))
-        for axis, (n, (a, b)) in enumerate(zip(x.shape, pads, strict=True)):
-            limit = {"reflect": n - 1, "circular": n}.get(mode)
-            if limit is not None and max(a, b) > limit:
-                raise ShapeError(f"[pad] {mode} padding ({a}, {b}) on axis {axis} of size {n}: at most {limit} on each side")
-            if shape[axis] < 0 or (mode == "replicate" and n == 0 and a + b > 0):
-                raise ShapeError(f"[pad] padding ({a}, {b}) does not fit axis {axis} of size {n}")
-        return shape
-
-    @staticmethod
-    def forward(ctx: Any, x: np.ndarray, pads: tuple[tuple[int, int], ...], mode: str, value: float) -> np.ndarray:
-        shape = Pad.shape(x, pads, mode, value)
-        ctx.args = x.shape, pads, mode
-        last = 3 <= x.ndim <= 5 and is_channels_last(x) and not x.flags.c_contiguous
-        out = (empty_channels_last if last else empty)(shape, x.dtype)
-        if mode != "constant":
-            np.copyto(out, x[np.ix_(*_sources(x.shape, pads, mode))])
-            return out
-        out.fill(value)
-        inner, source = _overlap(x.shape, pads)
-        copy(x[source], out[inner])
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        from pydl.ops.index import getitem, index_add
-
-        shape, pads, mode = ctx.args
-        if mode == "constant":
-            inner, source = _overlap(shape, pads)
-            g = getitem(g, inner)
-            back = tuple((s.start, n - s.stop) for s, n in zip(source, shape, strict=True))
-            return g if all(p == (0, 0) for p in back) else apply(Pad, g, back, "constant", 0.0)
-        for axis, positions in enumerate(_sources(shape, pads, mode)):
-            if pads[axis] != (0, 0):
-                size = (*g.data.shape[:axis], shape[axis], *g.data.shape[axis + 1 :])
-                g = index_add(wrap(np.zeros(size, g.data.dtype)), axis, wrap(positions), g)
-        return g
-
-
-def _overlap(shape: Shape, pads: Any) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where the input lies in the output, and which part of it (negative padding crops)."""
-    inner = tuple(slice(max(a, 0), max(a, 0) + n + min(a, 0) + min(b, 0)) for n, (a, b) in zip(shape, pads, strict=True))
-    source = tuple(slice(max(-a, 0), n + min(b, 0)) for n, (a, b) in zip(shape, pads, strict=True))
-    return inner, source
-
-
-def _sources(shape: Shape, pads: Any, mode: str) -> list[np.ndarray]:
-    """For each axis, the input index that each output index copies."""
-    result = []
-    for n, (a, b) in zip(shape, pads, strict=True):
-        i = np.arange(-a, n + b)
-        if mode == "replicate":
-            i = np.clip(i, 0, n - 1)
-        elif mode == "circular":
-            i %= max(n, 1)
-        else:
-            i = np.abs(i)
-            i = np.where(i >= n, 2 * (n - 1) - i, i)
-        result.append(i)
-    return result
-
-
-def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Any:
-    """Border added to (or, negative, cut from) the last axes.
-
-    Parameters
-    ----------
-    pad : sequence of int
-        Pairs (before, after), the last axis first: ``(left, right, top, bottom)`` pads W, then H.
-    mode : {"constant", "reflect", "replicate", "circular"}
-        What the border holds: `value`, the mirror image without the edge, the edge, or the other end.
-    """
-    if mode not in _PAD_MODES:
-        raise ArgumentError(f"[pad] mode={mode!r}; expected one of {', '.join(_PAD_MODES)}")
-    if len(pad) % 2 or len(pad) > 2 * input.data.ndim:
-        raise ArgumentError(
-            f"[pad] pad={tuple(pad)}: expected pairs (before, after) for at most {input.data.ndim} axes, last axis first"
-        )
-    pairs = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)][::-1]
-    if mode != "constant" and any(p < 0 for pair in pairs for p in pair):
-        raise ArgumentError(f"[pad] negative padding {tuple(pad)} only with mode='constant'")
-    pads = ((0, 0),) * (input.data.ndim - len(pairs)) + tuple(pairs)
-    return apply(Pad, input, pads, mode, float(value))

@@ -18,6 +18,8 @@ __all__ = ["log_softmax", "softmax", "softmin"]
 def _planes(x: np.ndarray, dim: int, order: list[int]) -> np.ndarray:
     """The array as [outer, n, inner], axes in `order`; a view when it is dense in that order."""
     x = x.transpose(order)
+    if not order:  # a scalar is one softmax of one element
+        return contiguous(x).reshape(1, 1, 1)
     at = order.index(dim)
     outer = int(np.prod(x.shape[:at], dtype=np.int64))
     return contiguous(x).reshape(outer, x.shape[at], int(np.prod(x.shape[at + 1 :], dtype=np.int64)))
