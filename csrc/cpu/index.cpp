@@ -28,14 +28,20 @@ T plus(T a, T b) {
 void check_range(const Array& index, int64_t n) {
   const int64_t* p = index.as<int64_t>();
   const int64_t* s = index.strides;
-  // A stride of 0 repeats what has been checked.
-  const int64_t outer = s[0] ? index.shape[0] : 1, m = s[1] ? index.shape[1] : 1, inner = s[2] ? index.shape[2] : 1;
+  int64_t shape[3];
+  for (int d = 0; d < 3; ++d) shape[d] = s[d] ? index.shape[d] : 1;  // a stride of 0 repeats what has been checked
+  int run = 2;  // the longest axis becomes the inner loop
+  for (int d = 0; d < 2; ++d)
+    if (shape[d] > shape[run]) run = d;
+  const int u = run == 0 ? 1 : 0, v = run == 2 ? 1 : 2;
   std::atomic<bool> wrong{false};
-  parallel_for(outer * m, max64(1, kGrain / max64(1, inner)), [&](int64_t begin, int64_t end) {
+  const int64_t length = shape[run], step = s[run], blocks = (length + kGrain - 1) / kGrain;
+  parallel_for(shape[u] * shape[v] * blocks, max64(1, kGrain / length), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t* row = p + t / m * s[0] + t % m * s[1];
+      const int64_t first = t % blocks * kGrain, last = min64(length, first + kGrain), line = t / blocks;
+      const int64_t* row = p + line / shape[v] * s[u] + line % shape[v] * s[v];
       bool bad = false;
-      for (int64_t k = 0; k < inner; ++k) bad |= static_cast<uint64_t>(row[k * s[2]]) >= static_cast<uint64_t>(n);
+      for (int64_t k = first; k < last; ++k) bad |= static_cast<uint64_t>(row[k * step]) >= static_cast<uint64_t>(n);
       if (bad) wrong = true;
     }
   });
@@ -58,16 +64,22 @@ void gather(const IndexArgs& a) {
   const int64_t* index = a.index.as<int64_t>();
   const int64_t *xs = a.array.strides, *is = a.index.strides;
   const int64_t m = a.values.shape[1], inner = a.values.shape[2];
-  parallel_for(a.values.shape[0] * m, max64(1, kGrain / inner), [&](int64_t begin, int64_t end) {
+  const int64_t rows = max64(1, kGrain / inner), blocks = (m + rows - 1) / rows;  // per task
+  parallel_for(a.values.shape[0] * blocks, max64(1, kGrain / (rows * inner)), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t o = t / m;
-      const int64_t* row = index + o * is[0] + t % m * is[1];
+      const int64_t o = t / blocks, first = t % blocks * rows, last = min64(m, first + rows);
       const T* from = x + o * xs[0];
-      T* to = out + t * inner;
-      if (is[2] == 0 && xs[2] == 1)
-        std::memcpy(to, from + *row * xs[1], static_cast<size_t>(inner) * sizeof(T));
-      else
-        for (int64_t k = 0; k < inner; ++k) to[k] = from[row[k * is[2]] * xs[1] + k * xs[2]];
+      const int64_t* at = index + o * is[0];
+      T* to = out + o * m * inner;
+      if (inner == 1) {
+        for (int64_t i = first; i < last; ++i) to[i] = from[at[i * is[1]] * xs[1]];
+      } else if (is[2] == 0 && xs[2] == 1) {
+        for (int64_t i = first; i < last; ++i)
+          std::memcpy(to + i * inner, from + at[i * is[1]] * xs[1], static_cast<size_t>(inner) * sizeof(T));
+      } else {
+        for (int64_t i = first; i < last; ++i)
+          for (int64_t k = 0; k < inner; ++k) to[i * inner + k] = from[at[i * is[1] + k * is[2]] * xs[1] + k * xs[2]];
+      }
     }
   });
 }

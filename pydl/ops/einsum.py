@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pydl.errors import ArgumentError, ShapeError
-from pydl.ops._common import as_tensor
+from pydl.ops._common import as_tensor, normalize_axis
 from pydl.ops.elementwise import add, mul
 from pydl.ops.matmul import matmul
 from pydl.ops.reduce import sum as sum_
@@ -189,7 +189,10 @@ def tensordot(a: Any, b: Any, dims: int | Sequence[Sequence[int]] = 2) -> Any:
         left, right = [*dims[0]], [*dims[1]]
         if len(left) != len(right):
             raise ArgumentError(f"[tensordot] dims name {len(left)} axes of a and {len(right)} of b")
-        left, right = [d % m for d in left], [d % n for d in right]
+        left = [normalize_axis("tensordot", d, m, "dims") for d in left]
+        right = [normalize_axis("tensordot", d, n, "dims") for d in right]
+        if len(set(left)) != len(left) or len(set(right)) != len(right) or (left and not (m and n)):
+            raise ArgumentError(f"[tensordot] dims={dims} for tensors of {m} and {n} axes names an axis twice")
     for i, j in zip(left, right, strict=True):
         if a.data.shape[i] != b.data.shape[j]:
             raise ShapeError(

@@ -133,10 +133,10 @@ test_ops = run_records(RECORDS)
 
 AT_THE_KINK = [
     ("relu", 0.0, 0.0),
-    ("relu6", 0.0, 1.0),
+    ("relu6", 6.0, 0.0),
     ("leaky_relu", 0.0, 0.01),
     ("elu", 0.0, 1.0),
-    ("hardtanh", 1.0, 1.0),
+    ("hardtanh", 1.0, 0.0),
     ("step", 0.0, 0.0),
     ("hardshrink", 0.5, 0.0),
     ("softshrink", 0.5, 0.0),
