@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import check_floating, contiguous, copy, empty
+from pydl.ops._norm_grad import channel_formula, gradients, row_formula
 
 __all__ = [
     "batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm",
@@ -46,7 +48,9 @@ def _check_vectors(op: str, channels: int, **vectors: np.ndarray | None) -> None
 
 
 class _ChannelNorm(Op):
-    """Statistics over (sets of) channels; backward saves the input and two numbers per set."""
+    """Statistics over (sets of) channels; forward saves the input and two numbers per set."""
+
+    backward_on_tensors = True
 
     @classmethod
     def forward(
@@ -57,24 +61,33 @@ class _ChannelNorm(Op):
         _check_vectors(cls.name, x.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
         source = _channels_last(x)
         rows = _rows(source, joined)
-        weight = None if weight is None else contiguous(weight)
         mean, rstd = empty((rows.shape[0], sets), np.float64), empty((rows.shape[0], sets), np.float64)
         y = _empty_channels_last(x.shape, x.dtype)
-        _core.column_norm(rows, _rows(y, joined), weight, None if bias is None else contiguous(bias), running_mean,
-                          running_var, mean, rstd, training, momentum, eps)
-        ctx.save(source, weight)
+        flat = [None if v is None else contiguous(v) for v in (weight, bias)]
+        _core.column_norm(rows, _rows(y, joined), *flat, running_mean, running_var, mean, rstd, training, momentum, eps)
+        ctx.save(x, weight)
+        ctx.copy = None if source is x else source  # x in the kernels' layout
         ctx.statistics = mean, rstd
-        ctx.training, ctx.joined = training, joined
+        ctx.training, ctx.joined, ctx.eps = training, joined, eps
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: np.ndarray) -> Any:
+    def backward(ctx: Any, g: Any) -> Any:
         x, weight = ctx.saved
-        dx = _empty_channels_last(x.shape, x.dtype) if ctx.needs[0] else None
-        dw, db = (empty(x.shape[1:2], x.dtype) if need else None for need in ctx.needs[1:3])
-        _core.column_norm_backward(_rows(_channels_last(g), ctx.joined), _rows(x, ctx.joined), weight, *ctx.statistics,
-                                   None if dx is None else _rows(dx, ctx.joined), dw, db, ctx.training)
-        return dx, dw, db
+        statistics, training, joined, copied = ctx.statistics, ctx.training, ctx.joined, ctx.copy
+        formula = partial(channel_formula, statistics=None if training else statistics, sets=statistics[0].shape[1],
+                          joined=joined, eps=ctx.eps)
+
+        def native(g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, needs: Sequence[bool]) -> Any:
+            dx = _empty_channels_last(x.shape, x.dtype) if needs[0] else None
+            dw, db = (empty(x.shape[1:2], x.dtype) if need else None for need in needs[1:])
+            source = x if copied is None else copied
+            _core.column_norm_backward(
+                _rows(_channels_last(g), joined), _rows(source, joined), None if weight is None else contiguous(weight),
+                *statistics, None if dx is None else _rows(dx, joined), dw, db, training)
+            return dx, dw, db
+
+        return tuple(gradients(g, x, weight, native, formula, ctx.needs[:3]))
 
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
@@ -189,6 +202,9 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
 
 # ---------------------------------------------------------------- rows of features
 class _RowNorm(Op):
+    """Statistics of each row of features; forward saves the input and one or two numbers per row."""
+
+    backward_on_tensors = True
     centred = True
 
     @classmethod
@@ -204,24 +220,32 @@ class _RowNorm(Op):
         features = math.prod(shape)
         source = contiguous(x)
         rows = math.prod(x.shape[: x.ndim - len(shape)])
-        flat = source.reshape(rows, features)
-        weight = None if weight is None else contiguous(weight).reshape(features)
         mean, rstd = empty((rows,), np.float64) if cls.centred else None, empty((rows,), np.float64)
         y = empty(x.shape, x.dtype)
-        _core.row_norm(flat, y.reshape(rows, features), weight, None if bias is None else contiguous(bias).reshape(features),
-                       mean, rstd, eps)
-        ctx.save(source, weight)
-        ctx.statistics, ctx.normalized_shape = (mean, rstd), shape
+        flat = [None if v is None else contiguous(v).reshape(features) for v in (weight, bias)]
+        _core.row_norm(source.reshape(rows, features), y.reshape(rows, features), *flat, mean, rstd, eps)
+        ctx.save(x, weight)
+        ctx.copy = None if source is x else source
+        ctx.statistics, ctx.normalized_shape, ctx.eps = (mean, rstd), shape, eps
         return y
 
-    @staticmethod
-    def backward(ctx: Any, g: np.ndarray) -> Any:
+    @classmethod
+    def backward(cls, ctx: Any, g: Any) -> Any:
         x, weight = ctx.saved
-        flat = (ctx.statistics[1].size, math.prod(ctx.normalized_shape))
-        dx = empty(x.shape, x.dtype) if ctx.needs[0] else None
-        dw, db = (empty(ctx.normalized_shape, x.dtype) if need else None for need in ctx.needs[2:4])
-        _core.row_norm_backward(contiguous(g).reshape(flat), x.reshape(flat), weight, *ctx.statistics,
-                                *(None if d is None else d.reshape(s) for d, s in ((dx, flat), (dw, -1), (db, -1))))
+        statistics, shape, copied = ctx.statistics, ctx.normalized_shape, ctx.copy
+        formula = partial(row_formula, normalized_shape=shape, centred=cls.centred, eps=ctx.eps)
+
+        def native(g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, needs: Sequence[bool]) -> Any:
+            flat = (statistics[1].size, math.prod(shape))
+            dx = empty(x.shape, x.dtype) if needs[0] else None
+            dw, db = (empty(shape, x.dtype) if need else None for need in needs[1:])
+            source = x if copied is None else copied
+            _core.row_norm_backward(
+                contiguous(g).reshape(flat), source.reshape(flat), None if weight is None else contiguous(weight).reshape(-1),
+                *statistics, *(None if d is None else d.reshape(s) for d, s in ((dx, flat), (dw, -1), (db, -1))))
+            return dx, dw, db
+
+        dx, dw, db = gradients(g, x, weight, native, formula, (ctx.needs[0], *ctx.needs[2:4]))
         return dx, None, dw, db
 
     @staticmethod
