@@ -422,6 +422,8 @@ void check(const AttentionArgs& a) {
              "operands of unequal dtype");
   PYDL_CHECK(rows_contiguous(a.out), "rows of the output must be contiguous");
   PYDL_CHECK(a.log_sum.contiguous() && a.log_sum.size() == z.N * z.H * z.L, "log_sum of the wrong shape");
+  constexpr int64_t kFar = int64_t{1} << 48;
+  PYDL_CHECK(a.causal_offset > -kFar && a.causal_offset < kFar, "causal_offset out of range");
   PYDL_CHECK(a.dropout >= 0 && a.dropout <= 1, "dropout outside 0 ... 1");
   if (!a.mask.data) return;
   PYDL_CHECK(a.mask.dtype == DType::boolean || a.mask.dtype == a.q.dtype, "mask of the wrong dtype");
