@@ -209,22 +209,35 @@ void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pac
       pack_b(b.data + p * Tile<T>::b_panel, j0, min64(N - j0, Tile<T>::columns), k0, min64(K - k0, kBlockK));
     }
   });
-  // Few blocks of rows: the columns are cut too, so that there is work for many threads.
-  const int64_t m_blocks = ceil_div(M, kBlockM);
+  // Few blocks of rows: the columns are cut too, so that there is work for many threads. Then A is packed once for all pieces
+  // (unless it is huge: then once for each).
+  const int64_t m_blocks = ceil_div(M, kBlockM), m_panels = ceil_div(M, Tile<T>::rows);
   const int64_t n_pieces = m_blocks >= 16 ? 1 : min64(panels, ceil_div(16, m_blocks));
   const int64_t piece = ceil_div(panels, n_pieces) * Tile<T>::columns;
+  constexpr int64_t kMostShared = int64_t{1} << 23;
+  const bool share = n_pieces > 1 && M * K <= kMostShared;
+  const auto fill_a = [&](T* panel, int64_t i, int64_t kb) {
+    pack_a(panel, i, min64(M - i, Tile<T>::rows), kb * kBlockK, min64(K - kb * kBlockK, kBlockK));
+  };
+  Scratch<T> shared(share ? m_panels * k_blocks * Tile<T>::a_panel : 0);  // panel (k, i) at (k * m_panels + i)
+  if (share)
+    parallel_for(m_panels * k_blocks, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p)
+        fill_a(shared.data + p * Tile<T>::a_panel, p % m_panels * Tile<T>::rows, p / m_panels);
+    });
   parallel_for(m_blocks * n_pieces, 1, [&](int64_t begin, int64_t end) {
-    Scratch<T> a(kBlockM / Tile<T>::rows * Tile<T>::a_panel);
+    Scratch<T> own(share ? 0 : kBlockM / Tile<T>::rows * Tile<T>::a_panel);
     for (int64_t t = begin; t < end; ++t) {
       const int64_t i0 = t / n_pieces * kBlockM, j0 = t % n_pieces * piece;
       if (j0 >= N) continue;
       const int64_t rows = min64(M - i0, kBlockM), columns = min64(N - j0, piece);
       for (int64_t kb = 0; kb < k_blocks; ++kb) {
-        const int64_t k0 = kb * kBlockK, kc = min64(K - k0, kBlockK);
-        for (int64_t i = 0; i < rows; i += Tile<T>::rows)
-          pack_a(a.data + i / Tile<T>::rows * Tile<T>::a_panel, i0 + i, min64(rows - i, Tile<T>::rows), k0, kc);
-        multiply_block<T>(a.data, b.data + (kb * panels + j0 / Tile<T>::columns) * Tile<T>::b_panel,
-                          Tile<T>::b_panel, rows, columns, kc,
+        if (!share)
+          for (int64_t i = 0; i < rows; i += Tile<T>::rows)
+            fill_a(own.data + i / Tile<T>::rows * Tile<T>::a_panel, i0 + i, kb);
+        const T* a = share ? shared.data + (kb * m_panels + i0 / Tile<T>::rows) * Tile<T>::a_panel : own.data;
+        multiply_block<T>(a, b.data + (kb * panels + j0 / Tile<T>::columns) * Tile<T>::b_panel, Tile<T>::b_panel, rows, columns,
+                          min64(K - kb * kBlockK, kBlockK),
                           Store<T>{c + i0 * ldc + j0, ldc, accumulate || kb > 0, bias && kb == 0 ? bias + j0 : nullptr});
       }
     }
