@@ -15,22 +15,48 @@ namespace pydl {
 
 namespace {
 
-// CPU quota of a cgroup as whole CPUs; 0 when there is none.
+// The path of this process in a cgroup hierarchy: v2 has one line "0::/path", v1 one per controller, "4:cpu,cpuacct:/path".
+std::string cgroup_path(bool v2) {
+  std::ifstream file("/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);) {
+    const auto first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    line[first] = ',';  // ",cpu,cpuacct" of v1, "," of v2
+    std::string controllers(line, first, second - first);
+    controllers += ',';
+    if (v2 ? controllers == ",," : controllers.find(",cpu,") != std::string::npos) return line.substr(second + 1);
+  }
+  return "/";
+}
+
+// quota / period of one cgroup folder, as CPUs; 0 when there is none.
+double folder_quota(const std::string& folder, bool v2) {
+  double quota = 0, period = 0;
+  if (v2) {
+    std::string text;
+    if (std::ifstream file(folder + "/cpu.max"); file >> text >> period && text != "max") quota = std::strtod(text.c_str(), nullptr);
+  } else {
+    std::ifstream q(folder + "/cpu.cfs_quota_us"), p(folder + "/cpu.cfs_period_us");
+    if (!(q >> quota && p >> period)) return 0;
+  }
+  return quota > 0 && period > 0 ? quota / period : 0;
+}
+
+// The tightest CPU quota of this process's cgroup and all above it, rounded down, at least 1; 0 when there is none. Inside a
+// container the path may not exist below the mount: then only the mount's own folder counts.
 int cgroup_quota() {
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (v2 >> quota >> period && quota != "max" && period > 0) {
-    const int cpus = static_cast<int>(std::strtod(quota.c_str(), nullptr) / period);
-    return cpus < 1 ? 1 : cpus;
+  double least = 0;
+  for (const bool v2 : {true, false}) {
+    const std::string root = v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
+    std::string path = cgroup_path(v2);
+    for (;;) {
+      while (!path.empty() && path.back() == '/') path.pop_back();
+      if (const double cpus = folder_quota(root + path, v2); cpus > 0 && (least == 0 || cpus < least)) least = cpus;
+      if (path.empty()) break;
+      path.erase(path.rfind('/'));
+    }
   }
-  std::ifstream q("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), p("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double quota_us = 0, period_us = 0;
-  if (q >> quota_us && p >> period_us && quota_us > 0 && period_us > 0) {
-    const int cpus = static_cast<int>(quota_us / period_us);
-    return cpus < 1 ? 1 : cpus;
-  }
-  return 0;
+  return least == 0 ? 0 : least < 1 ? 1 : static_cast<int>(least);
 }
 
 int positive_env(const char* name) {
