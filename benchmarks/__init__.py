@@ -1,0 +1,1 @@
+"""Benchmarks against PyTorch: ``python -m benchmarks --help``. Every one checks its outputs before it times them."""

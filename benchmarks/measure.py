@@ -1,0 +1,48 @@
+"""Timing on a machine that is shared and noisy: alternate, take medians, compare ratios."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Timing(NamedTuple):
+    """Seconds of one run: the median, and the quartiles as a measure of the noise."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{1e3 * self.median:.3g} ms [{1e3 * self.low:.3g}, {1e3 * self.high:.3g}]"
+
+
+def alternate(
+    runs: Mapping[str, Callable[[], object]], rounds: int = 9, warm_up: int = 2, least_seconds: float = 0.02
+) -> dict[str, Timing]:
+    """Time several functions in turns, so that a busy moment of the machine hits all of them alike.
+
+    A function that is faster than `least_seconds` is repeated within a turn until it takes about that long.
+    """
+    repeats = {}
+    for name, run in runs.items():
+        for _ in range(warm_up):
+            run()
+        started = time.perf_counter()
+        run()
+        repeats[name] = max(1, int(least_seconds / max(time.perf_counter() - started, 1e-7)))
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            for _ in range(repeats[name]):
+                run()
+            seconds[name].append((time.perf_counter() - started) / repeats[name])
+    return {name: Timing(*np.percentile(values, [50, 25, 75]).tolist()) for name, values in seconds.items()}
+
+
+def geometric_mean(ratios: list[float]) -> float:
+    return float(np.exp(np.mean(np.log(ratios)))) if ratios else float("nan")
