@@ -86,9 +86,19 @@ void panel_product(const T* a, const T* b, int64_t b_stride, int64_t kc, T* c, i
 
 // ---------------------------------------------------------------------------------------------------- lanes
 
+// Lanes of a (numbers below `lanes`) and of b, chosen by constants. gcc has had __builtin_shufflevector only since 12.
+template <int... I, class T>
+PYDL_INLINE Vec<T> shuffle(Vec<T> a, Vec<T> b) {
+#if defined(__clang__)
+  return {__builtin_shufflevector(a.v, b.v, I...)};
+#else
+  return {__builtin_shuffle(a.v, b.v, typename Vec<T>::bits{I...})};
+#endif
+}
+
 template <class T, int kBy, int... I>
 PYDL_INLINE Vec<T> rotated(Vec<T> x, std::integer_sequence<int, I...>) {
-  return {__builtin_shufflevector(x.v, x.v, ((I + kBy) % static_cast<int>(Vec<T>::lanes))...)};
+  return shuffle<((I + kBy) % static_cast<int>(Vec<T>::lanes))...>(x, x);
 }
 // Folds all lanes by f, in halves.
 template <class T, int kHalf, class F>
@@ -111,7 +121,7 @@ PYDL_INLINE T fold_sum(Vec<T> x) {
 template <class T, int kFrom, int... I>
 PYDL_INLINE Vec<T> interleave(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
   constexpr int L = static_cast<int>(Vec<T>::lanes);
-  return {__builtin_shufflevector(a.v, b.v, ((I % 2) * L + kFrom + I / 2)...)};
+  return shuffle<((I % 2) * L + kFrom + I / 2)...>(a, b);
 }
 // Transposes a square of lanes x lanes: log2(lanes) perfect shuffles.
 template <class T>
