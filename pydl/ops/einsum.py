@@ -186,6 +186,8 @@ def tensordot(a: Any, b: Any, dims: int | Sequence[Sequence[int]] = 2) -> Any:
             raise ArgumentError(f"[tensordot] dims={dims} for tensors of {m} and {n} axes")
         left, right = list(range(m - dims, m)), list(range(dims))
     else:
+        if len(dims) != 2:
+            raise ArgumentError(f"[tensordot] dims={dims}: expected a number, or the axes of a and the axes of b")
         left, right = [*dims[0]], [*dims[1]]
         if len(left) != len(right):
             raise ArgumentError(f"[tensordot] dims name {len(left)} axes of a and {len(right)} of b")

@@ -82,6 +82,8 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
 
 def _check_targets(op: str, x: np.ndarray, target: np.ndarray) -> None:
     """Scores (N, C, ...) want integer class numbers (N, ...)."""
+    if x.ndim < 2:
+        raise ShapeError(f"[{op}] input must have shape (N, C, ...) or (C), got {x.shape}")
     if target.dtype.kind not in "iu":
         raise DTypeError(f"[{op}] class numbers must be integers, got {target.dtype}; convert with .long()")
     expected = (x.shape[0], *x.shape[2:])

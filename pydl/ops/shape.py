@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,6 +123,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Any:
     """One axis cut into several: (N, C*H*W), dim=1, (C, H, W) -> (N, C, H, W)."""
+    _need_axis("unflatten", input)
     dim = normalize_axis("unflatten", dim, input.data.ndim)
     inner = Reshape.shape(np.broadcast_to(np.int8(0), (input.data.shape[dim],)), tuple(sizes))
     return reshape(input, (*input.data.shape[:dim], *inner, *input.data.shape[dim + 1 :]))
@@ -506,6 +508,7 @@ def _triangle(op: str, input: Any, below: bool, diagonal: int) -> Any:
         raise ShapeError(f"[{op}] expected at least 2 axes, got shape {input.data.shape}")
     rows, columns = input.data.shape[-2:]
     distance = np.arange(columns) - np.arange(rows)[:, None]
+    diagonal = operator.index(diagonal)
     mask = distance <= diagonal if below else distance >= diagonal
     return where(wrap(mask), input, wrap(np.zeros((), input.data.dtype)))
 

@@ -145,6 +145,7 @@ BAD = [
     (lambda: pydl.einsum("...i,...i->i", C, pydl.zeros(5, 4)), ShapeError, r"an axis of '\.\.\.' has size 3"),
     (lambda: pydl.tensordot(C, M, 4), ArgumentError, r"\[tensordot\] dims=4 for tensors of 3 and 2 axes"),
     (lambda: pydl.tensordot(C, M, ([0], [0, 1])), ArgumentError, r"\[tensordot\] dims name 1 axes of a and 2 of b"),
+    (lambda: pydl.tensordot(C, M, ()), ArgumentError, r"\[tensordot\] dims=\(\): expected a number, or the axes"),
     (lambda: pydl.tensordot(C, M, ([5], [0])), ArgumentError, r"\[tensordot\] dims=5 for a tensor of 3 axes"),
     (lambda: pydl.tensordot(C, C, ([0, 0], [0, 0])), ArgumentError, r"\[tensordot\].*names an axis twice"),
     (lambda: pydl.tensordot(C, M, ([2], [1])), ShapeError, r"\[tensordot\] axis 2 of a \(2, 3, 4\) has size 4, axis 1 of b"),

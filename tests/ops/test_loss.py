@@ -393,6 +393,8 @@ def test_a_single_sample():
     assert pydl.multi_margin_loss(x, t, reduction="none").shape == ()
     with pytest.raises(ShapeError, match=r"\[cross_entropy\].*scalar"):
         pydl.cross_entropy(pydl.tensor(1.0), t)
+    with pytest.raises(ShapeError, match=r"\[nll_loss\] input must have shape .*got \(\)"):
+        pydl.nll_loss(pydl.tensor(1.0), t)
     with pytest.raises(DTypeError, match=r"\[nll_loss\] class numbers must be integers.*float32"):
         pydl.nll_loss(x[None], pydl.tensor([1.0]))
 
