@@ -14,12 +14,9 @@ template <class T>
 void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth, const Array& w, const T* weight,
                     int64_t depth_stride, int64_t column_stride, int64_t columns, const T* bias, T* out, int64_t ldc) {
   const auto pack_a = [&](T* panel, int64_t row, int64_t rows, int64_t k, int64_t kc) {
-    for (int64_t i = 0; i < Tile<T>::rows; ++i) {
-      if (i < rows)
-        gather_row(panel + i * kPitch, source, g, row + i, c0, depth, k, kc);
-      else
-        std::memset(panel + i * kPitch, 0, static_cast<size_t>(kc) * sizeof(T));
-    }
+    Row r = locate(g, row);
+    for (int64_t i = 0; i < rows; ++i, r.advance(g)) gather_row(panel + i * kPitch, source, g, r, c0, depth, k, kc);
+    for (int64_t i = rows; i < Tile<T>::rows; ++i) zero_run(panel + i * kPitch, kc);
   };
   const auto pack_b = [&](T* panel, int64_t j0, int64_t n, int64_t k0, int64_t kc) {
     constexpr int64_t C = Tile<T>::columns;
@@ -110,7 +107,8 @@ void weight_gradient(const ConvArgs& a) {
     const auto pack_b = [&](T* panel, int64_t j0, int64_t n, int64_t row, int64_t kc) {
       constexpr int64_t C = Tile<T>::columns;
       if (n < C) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
-      for (int64_t k = 0; k < kc; ++k) gather_row(panel + k * C, x, gather, row + k, g * depth, depth, j0, n);
+      Row r = locate(gather, row);
+      for (int64_t k = 0; k < kc; ++k, r.advance(gather)) gather_row(panel + k * C, x, gather, r, g * depth, depth, j0, n);
     };
     gemm_long_k<T>(outputs, columns, rows, pack_a, pack_b, product.data);
     parallel_for(outputs, 8, [&](int64_t begin, int64_t end) {

@@ -22,38 +22,71 @@ struct Gather {
 };
 
 struct Row {
-  int64_t n, p[3];  // batch index, source position of tap offset 0
+  int64_t n, q[3], p[3];  // batch index, position among the rows, source position of tap offset 0
+
+  // The next row in memory order: counting up is cheaper than the divisions of `locate`.
+  PYDL_INLINE void advance(const Gather& g) {
+    for (int d = 2; d >= 0; --d) {
+      p[d] += g.step[d];
+      if (++q[d] < g.rows[d]) return;
+      q[d] = 0;
+      p[d] = g.start[d];
+    }
+    ++n;
+  }
 };
 
 PYDL_INLINE Row locate(const Gather& g, int64_t row) {
   Row r;
-  const int64_t q2 = row % g.rows[2], rest = row / g.rows[2];
-  const int64_t q1 = rest % g.rows[1], rest1 = rest / g.rows[1];
-  r.p[2] = g.start[2] + q2 * g.step[2];
-  r.p[1] = g.start[1] + q1 * g.step[1];
-  r.p[0] = g.start[0] + rest1 % g.rows[0] * g.step[0];
-  r.n = rest1 / g.rows[0];
+  for (int d = 2; d >= 0; --d) {
+    r.q[d] = row % g.rows[d];
+    r.p[d] = g.start[d] + r.q[d] * g.step[d];
+    row /= g.rows[d];
+  }
+  r.n = row;
   return r;
 }
 
 PYDL_INLINE bool inside(int64_t p, int64_t n) { return p >= 0 && p < n; }
 
+// Runs here are mostly a few elements long, where a call of memcpy or memset costs more than the copy.
+template <class T>
+PYDL_INLINE void copy_run(T* to, const T* from, int64_t n) {
+  constexpr int64_t L = Vec<T>::lanes;
+  for (; n > L; n -= L, to += L, from += L) Vec<T>::load(from).store(to);
+  if (n > 0) Vec<T>::load_n(from, n).store_n(to, n);
+}
+
+template <class T>
+PYDL_INLINE void zero_run(T* to, int64_t n) {
+  constexpr int64_t L = Vec<T>::lanes;
+  for (; n > L; n -= L, to += L) Vec<T>::zero().store(to);
+  if (n > 0) Vec<T>::zero().store_n(to, n);
+}
+
 // Copies columns [k0, k0 + kc) of a row, where column = tap * depth + channel, channels [c0, c0 + depth) of the source.
 template <class T>
-void gather_row(T* to, const T* source, const Gather& g, int64_t row, int64_t c0, int64_t depth, int64_t k0, int64_t kc) {
-  const Row r = locate(g, row);
+void gather_row(T* to, const T* source, const Gather& g, const Row& r, int64_t c0, int64_t depth, int64_t k0, int64_t kc) {
   const int64_t run = g.taps[2] * depth;  // columns of one (tap0, tap1)
   // Neighbouring taps on neighbouring pixels with all channels: one copy serves them all.
   const bool merged = depth == g.channels && g.offset[2][g.taps[2] - 1] - g.offset[2][0] == g.taps[2] - 1;
-  for (int64_t k = k0; k < k0 + kc;) {
-    const int64_t line = k / run, t1 = line % g.taps[1], t0 = line / g.taps[1];
+  int64_t column = k0, t1 = 0, t0 = 0;               // column within the line of (t0, t1)
+  if (k0 > 0) {
+    column = k0 % run;
+    t1 = k0 / run % g.taps[1];
+    t0 = k0 / run / g.taps[1];
+  }
+  for (int64_t left = kc; left > 0; column = 0) {
     const int64_t p0 = r.p[0] + g.offset[0][t0], p1 = r.p[1] + g.offset[1][t1];
-    int64_t column = k - line * run;                                 // within the line
-    const int64_t stop = min64(run, column + (k0 + kc - k));
+    const int64_t stop = min64(run, column + left);
+    left -= stop - column;
+    if (++t1 == g.taps[1]) {
+      t1 = 0;
+      ++t0;
+    }
     if (!inside(p0, g.source[0]) || !inside(p1, g.source[1])) {
-      std::memset(to, 0, static_cast<size_t>(stop - column) * sizeof(T));
+      zero_run(to, stop - column);
       to += stop - column;
-      k += stop - column;
       continue;
     }
     const T* base = source + ((r.n * g.source[0] + p0) * g.source[1] + p1) * g.source[2] * g.channels + c0;
@@ -61,23 +94,21 @@ void gather_row(T* to, const T* source, const Gather& g, int64_t row, int64_t c0
       const int64_t first = r.p[2] + g.offset[2][0];                 // pixel of tap 0
       const int64_t lo = max64(0, -first) * depth, hi = min64(g.taps[2], g.source[2] - first) * depth;
       const int64_t a = min64(max64(column, lo), stop), b = max64(a, min64(stop, hi));
-      std::memset(to, 0, static_cast<size_t>(a - column) * sizeof(T));
-      if (b > a) std::memcpy(to + (a - column), base + first * g.channels + a, static_cast<size_t>(b - a) * sizeof(T));
-      std::memset(to + (b - column), 0, static_cast<size_t>(stop - b) * sizeof(T));
+      zero_run(to, a - column);
+      copy_run(to + (a - column), base + first * g.channels + a, b - a);
+      zero_run(to + (b - column), stop - b);
       to += stop - column;
-      k += stop - column;
       continue;
     }
     while (column < stop) {
       const int64_t t2 = column / depth, c = column - t2 * depth, n = min64(depth - c, stop - column);
       const int64_t p2 = r.p[2] + g.offset[2][t2];
       if (inside(p2, g.source[2]))
-        std::memcpy(to, base + p2 * g.channels + c, static_cast<size_t>(n) * sizeof(T));
+        copy_run(to, base + p2 * g.channels + c, n);
       else
-        std::memset(to, 0, static_cast<size_t>(n) * sizeof(T));
+        zero_run(to, n);
       to += n;
       column += n;
-      k += n;
     }
   }
 }

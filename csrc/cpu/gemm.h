@@ -43,12 +43,13 @@ struct Store {
   const T* bias = nullptr; // added per column with the first block
 };
 
-// sums[i][j] = sum over k of a[i][k] * b[k][j]; a in rows of kPitch, b in rows of Tile::columns.
-template <class T>
+// sums[i][j] = sum over k of a[i][k] * b[k][j]; a in rows of kPitch, b in rows of Tile::columns, of which the first C vectors
+// are used.
+template <class T, int64_t C>
 [[gnu::noinline]] void micro_kernel(const T* __restrict a, const T* __restrict b, int64_t kc, const Store<T>& store,
                                     int64_t rows, int64_t columns) {
   using V = Vec<T>;
-  constexpr int64_t R = kPanelRows, C = kPanelVectors, L = V::lanes;
+  constexpr int64_t R = kPanelRows, L = V::lanes;
   V sum[R][C];
 #pragma GCC unroll 14
   for (int64_t i = 0; i < R; ++i)
@@ -57,7 +58,7 @@ template <class T>
   for (int64_t k = 0; k < kc; ++k) {
     V vb[C];
 #pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * C * L + j * L);
+    for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * Tile<T>::columns + j * L);
 #pragma GCC unroll 14
     for (int64_t i = 0; i < R; ++i) {
       const V va = V::splat(a[i * kPitch + k]);
@@ -89,8 +90,12 @@ void multiply_block(const T* a, const T* b, int64_t b_stride, int64_t rows, int6
     for (int64_t i = 0; i < rows; i += Tile<T>::rows) {
       const Store<T> tile{store.c + i * store.ldc + j, store.ldc, store.accumulate,
                           store.bias ? store.bias + j : nullptr};
-      micro_kernel<T>(a + i / Tile<T>::rows * Tile<T>::a_panel, b + j / Tile<T>::columns * b_stride, kc, tile,
-                      min64(rows - i, Tile<T>::rows), min64(columns - j, Tile<T>::columns));
+      const T *pa = a + i / Tile<T>::rows * Tile<T>::a_panel, *pb = b + j / Tile<T>::columns * b_stride;
+      const int64_t m = min64(rows - i, Tile<T>::rows), n = min64(columns - j, Tile<T>::columns);
+      if (n <= Vec<T>::lanes)
+        micro_kernel<T, 1>(pa, pb, kc, tile, m, n);
+      else
+        micro_kernel<T, kPanelVectors>(pa, pb, kc, tile, m, n);
     }
 }
 
