@@ -1,7 +1,20 @@
+"""Networks by name (`create`, `list`), and weights for them (`load_weights`)."""
 
+from pydl.models.alexnet import AlexNet
+from pydl.models.densenet import DenseNet
+from pydl.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from pydl.models.lenet import LeNet5
 from pydl.models.mlp import MLP
 from pydl.models.mnist1d import MNIST1DConv, MNIST1DDense
+from pydl.models.mobilenet import MobileNetV1
+from pydl.models.pth import read_pth
 from pydl.models.registry import Entry, create, entry, list, register
+from pydl.models.resnet import PreActResNet, ResNet
+from pydl.models.vgg import VGG
+from pydl.models.weights import load_weights, read_weights
 
-__all__ = ["Entry", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense", "create", "entry", "list", "register"]
+__all__ = [
+    "AlexNet", "DenseNet", "Entry", "GoogLeNet", "GoogLeNetOutputs", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense",
+    "MobileNetV1", "PreActResNet", "ResNet", "VGG", "create", "entry", "list", "load_weights", "read_pth", "read_weights",
+    "register",
+]

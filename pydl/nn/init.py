@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,40 @@ from pydl.errors import ArgumentError
 from pydl.graph.modes import no_grad
 from pydl.random import Generator, default_generator
 
+_skipping: ContextVar[bool] = ContextVar("skipping", default=False)
+
+
+@contextlib.contextmanager
+def skip() -> Iterator[None]:
+    """Within the block initialisers do nothing: parameters of new modules hold whatever the memory held.
+
+    For networks whose weights are loaded or only counted: a large one then takes neither time nor (untouched) memory.
+
+    Examples
+    --------
+    >>> from pydl import nn
+    >>> with nn.init.skip():
+    ...     layer = nn.Linear(1000, 1000)
+    >>> sum(p.numel() for p in layer.parameters())
+    1001000
+    """
+    token = _skipping.set(True)
+    try:
+        yield
+    finally:
+        _skipping.reset(token)
+
+
+def _draw(tensor: Any, kind: int, a: float, b: float, generator: Generator | None) -> Any:
+    """Fill with numbers from a generator: kind 0 uniform in [a, b), 1 normal with mean a and deviation b."""
+    if _skipping.get():
+        return tensor
+    return _set(tensor, (generator or default_generator).draw(tensor.shape, kind, a, b, tensor.dtype))
+
 
 def _set(tensor: Any, values: Any) -> Any:
+    if _skipping.get():
+        return tensor
     with no_grad():
         tensor.copy_(values)
     return tensor
@@ -35,18 +70,20 @@ def constant_(tensor: Any, val: float) -> Any:
 
 def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Any:
     """Uniform in [a, b)."""
-    return _set(tensor, (generator or default_generator).draw(tensor.shape, 0, a, b, tensor.dtype))
+    return _draw(tensor, 0, a, b, generator)
 
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Any:
     """Normal with this mean and deviation."""
-    return _set(tensor, (generator or default_generator).draw(tensor.shape, 1, mean, std, tensor.dtype))
+    return _draw(tensor, 1, mean, std, generator)
 
 
 def trunc_normal_(
     tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Generator | None = None
 ) -> Any:
     """Normal, but only within [a, b]: values outside are drawn again."""
+    if _skipping.get():
+        return tensor
     g = generator or default_generator
     values = g.draw(tensor.shape, 1, mean, std, np.float64).reshape(-1)
     for _ in range(1000):
@@ -120,6 +157,8 @@ def orthogonal_(tensor: Any, gain: float = 1.0, generator: Generator | None = No
     """Rows (or columns, whichever are fewer) orthonormal, times gain (Saxe et al. 2013)."""
     if tensor.ndim < 2:
         raise ArgumentError(f"orthogonal_: at least two axes are needed, got shape {tensor.shape}")
+    if _skipping.get():
+        return tensor
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     flat = (generator or default_generator).draw((rows, columns), 1, 0.0, 1.0, np.float64)
     q, r = np.linalg.qr(flat.T if rows < columns else flat)
