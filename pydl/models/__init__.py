@@ -3,18 +3,24 @@
 from pydl.models.alexnet import AlexNet
 from pydl.models.densenet import DenseNet
 from pydl.models.googlenet import GoogLeNet, GoogLeNetOutputs
+from pydl.models.highway import Highway, HighwayNetwork
 from pydl.models.lenet import LeNet5
 from pydl.models.mlp import MLP
 from pydl.models.mnist1d import MNIST1DConv, MNIST1DDense
 from pydl.models.mobilenet import MobileNetV1
+from pydl.models.nin import NetworkInNetwork
 from pydl.models.pth import read_pth
 from pydl.models.registry import Entry, create, entry, list, register
 from pydl.models.resnet import PreActResNet, ResNet
+from pydl.models.tcn import TCN, TemporalConvNet
 from pydl.models.vgg import VGG
+from pydl.models.vit import VisionTransformer
 from pydl.models.weights import load_weights, read_weights
+from pydl.models.xception import Xception
 
 __all__ = [
-    "AlexNet", "DenseNet", "Entry", "GoogLeNet", "GoogLeNetOutputs", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense",
-    "MobileNetV1", "PreActResNet", "ResNet", "VGG", "create", "entry", "list", "load_weights", "read_pth", "read_weights",
+    "AlexNet", "DenseNet", "Entry", "GoogLeNet", "GoogLeNetOutputs", "Highway", "HighwayNetwork", "LeNet5", "MLP",
+    "MNIST1DConv", "MNIST1DDense", "MobileNetV1", "NetworkInNetwork", "PreActResNet", "ResNet", "TCN", "TemporalConvNet",
+    "VGG", "VisionTransformer", "Xception", "create", "entry", "list", "load_weights", "read_pth", "read_weights",
     "register",
 ]

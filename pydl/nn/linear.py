@@ -17,8 +17,11 @@ __all__ = ["Bilinear", "Flatten", "Identity", "Linear", "Unflatten"]
 
 
 def new_parameter(*shape: int) -> Parameter:
-    """An uninitialised float32 parameter."""
-    return Parameter(empty(shape, np.float32))
+    """An uninitialised float32 parameter; its memory is not touched."""
+    parameter = Parameter()
+    parameter.data = empty(shape, np.float32)
+    parameter.requires_grad = True
+    return parameter
 
 
 class Linear(Module):

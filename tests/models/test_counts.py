@@ -10,7 +10,10 @@ from pydl import models, nn
 COUNTS = {
     "alexnet": 61_100_840,
     "densenet121": 7_978_856,
+    "highway": 784 * 50 + 50 + 18 * 2 * (50 * 50 + 50) + 50 * 10 + 10,
     "mobilenet_v1": 4_231_976,
+    "nin": 966_986,
+    "nin_imagenet": 7_595_176,
     "plain18": 11_515_688,  # ResNet-18 less its three projections: 64*128 + 128*256 + 256*512, and 2*(128 + 256 + 512)
     "plain34": 21_623_848,
     "resnet18": 11_689_512,
@@ -18,6 +21,7 @@ COUNTS = {
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
+    "tcn": 8 * 25 + 15 * (175 * 25 + 25) + 2 * 25 + 260,
     "vgg11": 132_863_336,
     "vgg13": 133_047_848,
     "vgg16": 138_357_544,
@@ -26,6 +30,10 @@ COUNTS = {
     "vgg13_bn": 133_053_736,
     "vgg16_bn": 138_365_992,
     "vgg19_bn": 143_678_248,
+    "vit_b_16": 86_567_656,
+    "vit_small_16": 22_050_664,
+    "vit_tiny_16": 5_717_416,
+    "xception": 22_855_952,
 }
 
 # SHA-256 of the lines "name shape" of torchvision 0.28's state dictionaries.
@@ -46,6 +54,7 @@ TORCHVISION = {
     "vgg13_bn": "9a11dd9903f0e3cfa83dfcb7",
     "vgg16_bn": "5f99e428d932f79ed2b9c149",
     "vgg19_bn": "4c042cc97e1d63422f746ba8",
+    "vit_b_16": "71b16a3b8dc241dace3e440e",
 }
 
 

@@ -43,7 +43,10 @@ NETWORKS = {
     "alexnet": ({"hidden": 16, "dropout": 0.0}, (3, 3, 67, 67)),
     "densenet121": ({"growth_rate": 4, "stem": 8}, (3, 3, 64, 64)),
     "googlenet": ({"dropout": 0.0, "dropout_aux": 0.0}, (3, 3, 64, 72)),
+    "highway": ({"depth": 10}, (4, 1, 28, 28)),
     "mobilenet_v1": ({"width": 0.25, "dropout": 0.0}, (3, 3, 64, 64)),
+    "nin": ({"dropout": 0.0}, (2, 3, 32, 32)),
+    "nin_imagenet": ({"dropout": 0.0}, (1, 3, 80, 67)),
     "plain18": ({"width": 8}, (3, 3, 64, 64)),
     "plain34": ({"width": 8}, (3, 3, 64, 64)),
     "preact_resnet200": ({"width": 4}, (3, 3, 64, 64)),
@@ -52,10 +55,13 @@ NETWORKS = {
     "resnet50": ({"width": 16}, (3, 3, 64, 64)),
     "resnet101": ({"width": 8}, (3, 3, 64, 64)),
     "resnet152": ({"width": 4}, (3, 3, 64, 64)),
+    "tcn": ({"channels": (6, 9, 9), "kernel_size": 3, "dropout": 0.0}, (3, 1, 40)),
     "vgg11": ({"hidden": 16, "width": 16, "dropout": 0.0}, (3, 3, 32, 32)),
     "vgg13_bn": ({"hidden": 16, "width": 16, "dropout": 0.0}, (3, 3, 40, 36)),
     "vgg16": ({"hidden": 16, "width": 16, "dropout": 0.0}, (3, 3, 33, 32)),
     "vgg19_bn": ({"hidden": 16, "width": 16, "dropout": 0.0}, (3, 3, 64, 64)),
+    "vit_tiny_16": ({"image_size": 32, "patch_size": 8, "layers": 2}, (2, 3, 32, 32)),
+    "xception": ({"width": 0.125, "middle": 2}, (3, 3, 71, 75)),
 }
 TORCHVISION = {
     "densenet121": {}, "googlenet": {"dropout": 0.0, "dropout_aux": 0.0}, "resnet18": {}, "resnet50": {},
@@ -130,3 +136,12 @@ def test_torchvision(name):
     options = dict(num_classes=5, **TORCHVISION[name])
     peer = getattr(published, name)(**options, **({"init_weights": False} if name == "googlenet" else {}))
     compare(models.create(name, **options), peer, (2, 3, 64, 64))
+
+
+def test_vision_transformer_of_torchvision():
+    published = pytest.importorskip("torchvision.models", exc_type=Exception)
+    pydl.manual_seed(0)
+    peer = published.VisionTransformer(image_size=24, patch_size=8, num_layers=2, num_heads=3, hidden_dim=24, mlp_dim=40,
+                                       num_classes=5)
+    model = models.VisionTransformer(image_size=24, patch_size=8, layers=2, heads=3, width=24, mlp=40, num_classes=5)
+    compare(model, peer, (2, 3, 24, 24))
