@@ -6,6 +6,7 @@ shape (N, C, spatial...). "Convolution" is the field's: a cross-correlation, the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -178,8 +179,8 @@ class Conv(Op):
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
         x, weight = args[0], args[1]
-        elements = int(np.prod(out_shape, dtype=np.int64))
-        macs = elements * int(np.prod(weight.shape[1:], dtype=np.int64))
+        elements = math.prod(out_shape)
+        macs = elements * math.prod(weight.shape[1:])
         return Cost(2 * macs + (elements if args[2] is not None else 0), x.nbytes + weight.nbytes + elements * x.itemsize)
 
     @staticmethod
@@ -293,8 +294,8 @@ class ConvTranspose(Op):
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
         x, weight = args[0], args[1]
-        macs = x.size * int(np.prod(weight.shape[1:], dtype=np.int64))
-        elements = int(np.prod(out_shape, dtype=np.int64))
+        macs = x.size * math.prod(weight.shape[1:])
+        elements = math.prod(out_shape)
         return Cost(2 * macs + (elements if args[2] is not None else 0), x.nbytes + weight.nbytes + elements * x.itemsize)
 
     @staticmethod

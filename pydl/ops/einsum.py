@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -156,7 +157,7 @@ def _contract(x: Any, a: Term, y: Any, b: Term, later: set[Label], sizes: dict[L
     x = _aligned(x, a, batch + rows + inner, sizes)
     y = _aligned(y, b, batch + inner + columns, sizes)
     groups = [_shape(g, sizes) for g in (batch, rows, inner, columns)]
-    n_batch, n_rows, n_inner, n_columns = (int(np.prod(g, dtype=np.int64)) for g in groups)
+    n_batch, n_rows, n_inner, n_columns = (math.prod(g) for g in groups)
     lead = (n_batch,) if batch else ()
     out = matmul(reshape(x, (*lead, n_rows, n_inner)), reshape(y, (*lead, n_inner, n_columns)))
     return reshape(out, groups[0] + groups[1] + groups[3]), result
@@ -202,10 +203,10 @@ def tensordot(a: Any, b: Any, dims: int | Sequence[Sequence[int]] = 2) -> Any:
                 f"{b.data.shape[j]}; summed axes must agree"
             )
     rows, columns = [i for i in range(m) if i not in left], [j for j in range(n) if j not in right]
-    k = int(np.prod([a.data.shape[i] for i in left], dtype=np.int64))
+    k = math.prod([a.data.shape[i] for i in left])
     outer = tuple(a.data.shape[i] for i in rows), tuple(b.data.shape[j] for j in columns)
-    x = reshape(permute(a, (*rows, *left)), (int(np.prod(outer[0], dtype=np.int64)), k))
-    y = reshape(permute(b, (*right, *columns)), (k, int(np.prod(outer[1], dtype=np.int64))))
+    x = reshape(permute(a, (*rows, *left)), (math.prod(outer[0]), k))
+    y = reshape(permute(b, (*right, *columns)), (k, math.prod(outer[1])))
     return reshape(matmul(x, y), outer[0] + outer[1])
 
 
@@ -222,7 +223,7 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
         )
     if bias is not None and bias.data.shape != w[:1]:
         raise ShapeError(f"[bilinear] bias of shape {bias.data.shape}, expected {w[:1]}")
-    n = int(np.prod(x[:-1], dtype=np.int64))
+    n = math.prod(x[:-1])
     # (N, in1) x (in1, out * in2) -> (N, out, in2), then one product with input2's row for each n.
     left = matmul(reshape(input1, (n, x[-1])), reshape(permute(weight, (1, 0, 2)), (w[1], w[0] * w[2])))
     out = matmul(reshape(left, (n, w[0], w[2])), unsqueeze(reshape(input2, (n, y[-1])), 2))

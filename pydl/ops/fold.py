@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -88,7 +89,7 @@ class Unfold(Op):
 
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
-        return Cost(0, args[0].nbytes + args[0].itemsize * int(np.prod(out_shape, dtype=np.int64)))
+        return Cost(0, args[0].nbytes + args[0].itemsize * math.prod(out_shape))
 
 
 class Fold(Op):

@@ -7,6 +7,7 @@ memory with the channels innermost, like the data: both sides are then read in l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,8 +88,8 @@ class LocallyConnected2d(Op):
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
         x, weight = args[0], args[1]
-        elements = int(np.prod(out_shape, dtype=np.int64))
-        macs = elements * int(np.prod(weight.shape[3:], dtype=np.int64))
+        elements = math.prod(out_shape)
+        macs = elements * math.prod(weight.shape[3:])
         return Cost(2 * macs, x.nbytes + weight.nbytes + elements * x.itemsize)
 
     @staticmethod
@@ -104,7 +105,7 @@ def empty_filters(shape: Shape, dtype: Any) -> np.ndarray:
 def _filters(weight: np.ndarray) -> np.ndarray:
     """[position, O, kh kw C]; a view if the channels are innermost in memory."""
     h, w, o = weight.shape[:3]
-    return contiguous(weight.transpose(_ORDER)).reshape(h * w, o, int(np.prod(weight.shape[3:], dtype=np.int64)))
+    return contiguous(weight.transpose(_ORDER)).reshape(h * w, o, math.prod(weight.shape[3:]))
 
 
 def _as_image(product: np.ndarray, shape: Shape) -> np.ndarray:
@@ -116,7 +117,7 @@ def _gathered(x: np.ndarray, weight: Shape, windows: Windows) -> Iterator[tuple[
     """For a few rows at a time: the first row, its positions, and their windows as matrices [position, N, kh kw C]."""
     x = channels_last(x)
     rows, columns = weight[:2]
-    features = int(np.prod(weight[3:], dtype=np.int64))
+    features = math.prod(weight[3:])
     row_bytes = max(columns * x.shape[0] * features * x.itemsize, 1)
     step = min(max(_GATHERED_BYTES // row_bytes, 1), rows)
     buffer = empty((step, columns, x.shape[0], *windows.kernel, x.shape[1]), x.dtype)

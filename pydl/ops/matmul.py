@@ -23,7 +23,7 @@ def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.nda
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     m, n = a.shape[-2], b.shape[-1]
     out = empty((*batch, m, n), a.dtype)
-    count = int(np.prod(batch, dtype=np.int64))
+    count = math.prod(batch)
 
     def stacked(x: np.ndarray) -> np.ndarray:  # [count, rows, columns]; a repeated matrix keeps stride 0
         if x.shape[:-2] == batch:
@@ -83,7 +83,7 @@ class Matmul(Op):
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
         a, b = args
-        elements = int(np.prod(out_shape, dtype=np.int64))
+        elements = math.prod(out_shape)
         return Cost(2 * elements * a.shape[-1], a.nbytes + b.nbytes + elements * a.itemsize)
 
 
@@ -182,13 +182,13 @@ class Linear(Op):
         shape = Linear.shape(x, weight, bias)
         check_floating("linear", input=x, weight=weight, bias=bias)
         ctx.save(x, weight)
-        rows = x.reshape(-1, x.shape[-1]) if x.size else x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])
+        rows = x.reshape(-1, x.shape[-1]) if x.size else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         return gemm(rows, weight.T, None if bias is None else contiguous(bias)).reshape(shape)
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         x, weight = ctx.saved
-        rows = reshape(g, (int(np.prod(g.data.shape[:-1])), g.data.shape[-1]))
+        rows = reshape(g, (math.prod(g.data.shape[:-1]), g.data.shape[-1]))
         dx = dw = db = None
         if ctx.needs[0]:
             dx = reshape(apply(Matmul, rows, weight), x.data.shape)
@@ -201,7 +201,7 @@ class Linear(Op):
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
         x, weight = args[0], args[1]
-        elements = int(np.prod(out_shape, dtype=np.int64))
+        elements = math.prod(out_shape)
         return Cost(elements * (2 * weight.shape[1] + 1), x.nbytes + weight.nbytes + elements * x.itemsize)
 
 

@@ -6,6 +6,7 @@ the batch axis may be left out. A window that reaches over the border sees only 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -82,7 +83,7 @@ class Window:
         return [(1, 1, 0, 1)] * (3 - len(axes)) + axes
 
     def taps(self, x: Shape) -> int:
-        return int(np.prod(self.kernel, dtype=np.int64))
+        return math.prod(self.kernel)
 
     def sliding(self, x: Shape) -> SlidingWindow:
         return SlidingWindow(self.kernel, self.stride, self.dilation)
@@ -106,7 +107,7 @@ class Adaptive:
 
     def taps(self, x: Shape) -> int:
         """At most this many elements per window."""
-        return int(np.prod([n // (size or n) + 2 for n, size in zip(x[2:], self.size, strict=True)], dtype=np.int64))
+        return math.prod([n // (size or n) + 2 for n, size in zip(x[2:], self.size, strict=True)])
 
     def sliding(self, x: Shape) -> SlidingWindow | None:
         """Equal windows side by side, where the sizes divide; None where they differ in size."""
@@ -121,7 +122,7 @@ Geometry = Window | Adaptive
 
 
 def _cost(out_shape: Shape, x: np.ndarray, geometry: Geometry) -> Cost:
-    elements = int(np.prod(out_shape, dtype=np.int64))
+    elements = math.prod(out_shape)
     return Cost(elements * geometry.taps(x.shape), x.nbytes + elements * x.itemsize)
 
 
@@ -266,7 +267,7 @@ class MaxUnpool(Op):
             raise ShapeError(f"[{op}] indices must have the input's shape {x.shape}, got {indices.shape}")
         if indices.dtype != np.int64:
             raise DTypeError(f"[{op}] indices must be int64 (from max_pool with return_indices=True), got {indices.dtype}")
-        positions = int(np.prod(size, dtype=np.int64))
+        positions = math.prod(size)
         if indices.size and not (indices.min() >= 0 and indices.max() < positions):
             raise ArgumentError(
                 f"[{op}] indices from {indices.min()} to {indices.max()} do not fit an output of size {size} "
@@ -293,7 +294,7 @@ class MaxUnpool(Op):
 def _rows(array: np.ndarray) -> np.ndarray:
     """(N, C, spatial...) channels-last -> the same memory as [N, positions, C]."""
     x = np.moveaxis(array, 1, -1)
-    return x.reshape(x.shape[0], int(np.prod(x.shape[1:-1], dtype=np.int64)), x.shape[-1])
+    return x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
 
 
 def _batched(function: Callable[..., Any], axes: int, *inputs: Any) -> Any:

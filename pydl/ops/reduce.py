@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,8 +46,8 @@ def _canonical(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, list[i
     else:
         first = next((i for i, a in enumerate(order) if a in axes and x.shape[a] != 1), len(order))
         before = [a for a in order[:first] if a not in axes]
-    sizes = [int(np.prod([x.shape[a] for a in group], dtype=np.int64)) for group in (before, reduced)]
-    inner = int(np.prod([x.shape[a] for a in kept if a not in before], dtype=np.int64))
+    sizes = [math.prod([x.shape[a] for a in group]) for group in (before, reduced)]
+    inner = math.prod([x.shape[a] for a in kept if a not in before])
     return contiguous(x.transpose(order)).reshape(sizes[0], sizes[1], inner), kept
 
 
@@ -65,7 +66,7 @@ def _kept_shape(shape: Shape, axes: tuple[int, ...]) -> Shape:
 
 def _count(shape: Shape, axes: tuple[int, ...]) -> int:
     """How many elements make one of the result."""
-    return int(np.prod([shape[a] for a in axes], dtype=np.int64))
+    return math.prod([shape[a] for a in axes])
 
 
 def _reduced_shape(shape: Shape, axes: tuple[int, ...], keepdim: bool) -> Shape:
@@ -358,8 +359,8 @@ class Cumsum(Op):
         ctx.dim = dim
         x = contiguous(x)
         out = empty(x.shape, x.dtype)
-        outer = int(np.prod(x.shape[:dim], dtype=np.int64))
-        shape = (outer, x.shape[dim], int(np.prod(x.shape[dim + 1 :], dtype=np.int64)))
+        outer = math.prod(x.shape[:dim])
+        shape = (outer, x.shape[dim], math.prod(x.shape[dim + 1 :]))
         _core.cumsum(x.reshape(shape), out.reshape(shape))
         return out
 

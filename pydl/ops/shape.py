@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -58,7 +59,7 @@ class Reshape(_ViewOp):
     @staticmethod
     def shape(x: np.ndarray, shape: Shape) -> Shape:
         known = [n for n in shape if n != -1]
-        count = int(np.prod(known, dtype=np.int64))
+        count = math.prod(known)
         if len(shape) - len(known) > 1 or any(n < -1 for n in shape):
             raise ArgumentError(f"[reshape] shape {shape}: at most one -1, and no other negative size")
         if len(known) < len(shape):
@@ -117,7 +118,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     if first > last:
         raise ArgumentError(f"[flatten] start_dim={start_dim} comes after end_dim={end_dim}")
     shape = input.data.shape
-    merged = int(np.prod(shape[first : last + 1], dtype=np.int64))
+    merged = math.prod(shape[first : last + 1])
     return reshape(input, (*shape[:first], merged, *shape[last + 1 :]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ def _planes(x: np.ndarray, dim: int, order: list[int]) -> np.ndarray:
     if not order:  # a scalar is one softmax of one element
         return contiguous(x).reshape(1, 1, 1)
     at = order.index(dim)
-    outer = int(np.prod(x.shape[:at], dtype=np.int64))
-    return contiguous(x).reshape(outer, x.shape[at], int(np.prod(x.shape[at + 1 :], dtype=np.int64)))
+    outer = math.prod(x.shape[:at])
+    return contiguous(x).reshape(outer, x.shape[at], math.prod(x.shape[at + 1 :]))
 
 
 class Softmax(Op):
@@ -56,7 +57,7 @@ class Softmax(Op):
 
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
-        elements = int(np.prod(out_shape, dtype=np.int64))
+        elements = math.prod(out_shape)
         return Cost(5 * elements, 2 * args[0].nbytes)
 
 
