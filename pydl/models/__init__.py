@@ -2,6 +2,7 @@
 
 from pydl.models.alexnet import AlexNet
 from pydl.models.densenet import DenseNet
+from pydl.models.efficientnet import EfficientNetLite0
 from pydl.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from pydl.models.highway import Highway, HighwayNetwork
 from pydl.models.lenet import LeNet5
@@ -19,8 +20,8 @@ from pydl.models.weights import load_weights, read_weights
 from pydl.models.xception import Xception
 
 __all__ = [
-    "AlexNet", "DenseNet", "Entry", "GoogLeNet", "GoogLeNetOutputs", "Highway", "HighwayNetwork", "LeNet5", "MLP",
-    "MNIST1DConv", "MNIST1DDense", "MobileNetV1", "NetworkInNetwork", "PreActResNet", "ResNet", "TCN", "TemporalConvNet",
-    "VGG", "VisionTransformer", "Xception", "create", "entry", "list", "load_weights", "read_pth", "read_weights",
-    "register",
+    "AlexNet", "DenseNet", "EfficientNetLite0", "Entry", "GoogLeNet", "GoogLeNetOutputs", "Highway", "HighwayNetwork",
+    "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense", "MobileNetV1", "NetworkInNetwork", "PreActResNet", "ResNet", "TCN",
+    "TemporalConvNet", "VGG", "VisionTransformer", "Xception", "create", "entry", "list", "load_weights", "read_pth",
+    "read_weights", "register",
 ]

@@ -66,6 +66,7 @@ class NetworkInNetwork(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.features[-1].weight, 0, 0.01)  # the scores start near 0
 
     def forward(self, input: Any) -> Any:
         return pydl.flatten(self.avgpool(self.features(input)), 1)

@@ -10,6 +10,7 @@ from pydl import models, nn
 COUNTS = {
     "alexnet": 61_100_840,
     "densenet121": 7_978_856,
+    "efficientnet_lite0": 4_652_008,
     "highway": 784 * 50 + 50 + 18 * 2 * (50 * 50 + 50) + 50 * 10 + 10,
     "mobilenet_v1": 4_231_976,
     "nin": 966_986,

@@ -42,6 +42,7 @@ def twin(module):
 NETWORKS = {
     "alexnet": ({"hidden": 16, "dropout": 0.0}, (3, 3, 67, 67)),
     "densenet121": ({"growth_rate": 4, "stem": 8}, (3, 3, 64, 64)),
+    "efficientnet_lite0": ({"dropout": 0.0}, (3, 3, 64, 71)),
     "googlenet": ({"dropout": 0.0, "dropout_aux": 0.0}, (3, 3, 64, 72)),
     "highway": ({"depth": 10}, (4, 1, 28, 28)),
     "mobilenet_v1": ({"width": 0.25, "dropout": 0.0}, (3, 3, 64, 64)),
