@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 import pickletools
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -340,6 +341,11 @@ def _read_legacy(path: Path) -> Any:
     return value
 
 
+# What a reader of damaged bytes meets, besides ValueError.
+_DAMAGE = (zipfile.BadZipFile, struct.error, LookupError, TypeError, AttributeError, EOFError, ArithmeticError, RuntimeError,
+           MemoryError)  # fmt: skip
+
+
 def read_pth(path: str | os.PathLike[str]) -> Any:
     """What `torch.save` wrote: dictionaries, lists, numbers, texts and tensors; nothing in the file is run.
 
@@ -361,5 +367,5 @@ def read_pth(path: str | os.PathLike[str]) -> Any:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged or no file of tensors: {error}") from None
-    except (zipfile.BadZipFile, IndexError, KeyError, TypeError, EOFError, NotImplementedError, RecursionError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"{path} is damaged or no file of tensors ({type(error).__name__}: {error})") from None
