@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,22 @@ def alternate(
                 run()
             seconds[name].append((time.perf_counter() - started) / repeats[name])
     return {name: Timing(*np.percentile(values, [50, 25, 75]).tolist()) for name, values in seconds.items()}
+
+
+def medians(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """The median of each function in milliseconds, taken in turns."""
+    return [1e3 * t.median for t in alternate({str(i): f for i, f in enumerate(functions)}, rounds).values()]
+
+
+def agree(ours: Any, theirs: Any, what: str, tolerance: float = 1e-4) -> None:
+    """Leave with a message unless two arrays or tensors are equal within a relative 2-norm.
+
+    In the 2-norm, because a ReLU input within rounding of 0 may fall on either side, which single elements show.
+    """
+    a, b = (np.asarray(t.detach().numpy() if hasattr(t, "detach") else t) for t in (ours, theirs))
+    error, scale = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
+    if not error <= tolerance * scale:
+        raise SystemExit(f"{what}: relative difference {error / max(scale, 1e-30):.2g} to PyTorch; nothing was timed")
 
 
 def geometric_mean(ratios: list[float]) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 import pydl
 from benchmarks.cases import CASES, Case
-from benchmarks.measure import Timing, alternate, geometric_mean
+from benchmarks.measure import Timing, agree, alternate, geometric_mean
 
 
 class Step:
@@ -61,7 +61,7 @@ def theirs(
     return steps
 
 
-def agree(name: str, step: Step, peer: Step) -> None:
+def agree_on_first_step(name: str, step: Step, peer: Step) -> None:
     """Loss and gradients of one forward and backward, before any update."""
     results = []
     for s in (step, peer):
@@ -74,22 +74,17 @@ def agree(name: str, step: Step, peer: Step) -> None:
     if not np.isclose(loss, expected, rtol=1e-4):
         raise SystemExit(f"{name}: the first loss is {loss}, PyTorch's {expected}: nothing was timed")
     for parameter, g in gradients.items():
-        scale = np.linalg.norm(peers[parameter]) + 1e-12
-        error = np.linalg.norm(g - peers[parameter]) / scale
-        if error > 1e-2 and scale > 1e-6:
-            raise SystemExit(f"{name}: the gradient of {parameter} differs by {error:.1e} (relative L2): nothing was timed")
+        if np.linalg.norm(peers[parameter]) > 1e-6:  # a bias before batch normalisation has only rounding noise
+            agree(g, peers[parameter], f"{name}, gradient of {parameter}", tolerance=1e-2)
 
 
 def measure(name: str, rounds: int, compiled: bool) -> dict[str, Timing]:
-    import torch
-
-    torch.set_num_threads(pydl.get_num_threads())
     case = CASES[name]
     x, y = case.batch(np.random.default_rng(0))
     step = ours(case, x, y)
     state = {n: v.numpy().copy() for n, v in step.model.state_dict().items()}
     peers = theirs(case, x, y, state, compiled)
-    agree(name, step, peers["eager"])  # type: ignore[arg-type]
+    agree_on_first_step(name, step, peers["eager"])  # type: ignore[arg-type]
     return alternate({"pydl": step, **peers}, rounds)
 
 

@@ -1,22 +1,17 @@
 """Attention: checks the results, then times forward and backward beside PyTorch and shows how memory grows.
 
-    python benchmarks/kernels/attention.py [--threads 2] [--seconds 1.0]
-
-Times are medians of interleaved runs, in milliseconds; GFLOP/s count the products of the full (or causal) matrix.
+Times are medians of runs in turns, in milliseconds: pydl, PyTorch, ratio. GFLOP/s count the products of the full (or
+causal) matrix.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import pydl
+from benchmarks.measure import agree, medians
 from pydl import nn
 from pydl.ops import scaled_dot_product_attention
 
@@ -24,29 +19,7 @@ HEADS, WIDTH = 8, 512
 CASES = ((8, 64), (4, 512), (1, 2048))  # batch, positions
 
 
-def interleaved(functions: list[Callable[[], Any]], seconds: float) -> list[float]:
-    """The median time of each function in ms; they take turns, so that a busy machine is unfair to all alike."""
-    for f in functions:
-        f()
-    times: list[list[float]] = [[] for _ in functions]
-    start = time.perf_counter()
-    while len(times[0]) < 5 or time.perf_counter() - start < seconds * len(functions):
-        for f, spent in zip(functions, times, strict=True):
-            begin = time.perf_counter()
-            f()
-            spent.append(time.perf_counter() - begin)
-    return [1e3 * statistics.median(t) for t in times]
-
-
-def check(ours: Any, theirs: Any, what: str) -> None:
-    # In the 2-norm: a ReLU input within rounding of 0 may fall on either side, which single elements of a gradient show.
-    theirs = np.asarray(theirs)
-    error = np.linalg.norm(np.asarray(ours) - theirs) / np.linalg.norm(theirs)
-    if not error < 1e-4:
-        raise SystemExit(f"{what}: relative error {error:.2g}; no time is worth reporting")
-
-
-def product(torch: Any, batch: int, positions: int, causal: bool, seconds: float) -> str:
+def product(torch: Any, batch: int, positions: int, causal: bool, rounds: int) -> str:
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal((batch, HEADS, positions, WIDTH // HEADS)).astype(np.float32) for _ in range(4)]
     mine = [pydl.tensor(a, requires_grad=True) for a in arrays[:3]]
@@ -68,10 +41,10 @@ def product(torch: Any, batch: int, positions: int, causal: bool, seconds: float
     def their_step() -> Any:
         return torch.autograd.grad(attend(*peer, is_causal=causal), peer, h)
 
-    check(our_forward().numpy(), their_forward().numpy(), "attention")
+    agree(our_forward().numpy(), their_forward().numpy(), "attention")
     for a, b in zip(our_step(), their_step(), strict=True):
-        check(a.numpy(), b.numpy(), "gradient of attention")
-    ms = interleaved([our_forward, their_forward, our_step, their_step], seconds)
+        agree(a.numpy(), b.numpy(), "gradient of attention")
+    ms = medians([our_forward, their_forward, our_step, their_step], rounds)
     flops = 4 * batch * positions**2 * WIDTH / (2 if causal else 1)
     name = f"product{', causal' if causal else ''}"
     return (f"{name:18} {batch:2} x {positions:4} | forward {ms[0]:8.2f} {ms[1]:8.2f} {ms[1] / ms[0]:5.2f}x "
@@ -79,7 +52,7 @@ def product(torch: Any, batch: int, positions: int, causal: bool, seconds: float
             f"{3.5 * flops / ms[2] / 1e6:5.0f} GFLOP/s")
 
 
-def layer(torch: Any, name: str, batch: int, positions: int, seconds: float) -> str:
+def layer(torch: Any, name: str, batch: int, positions: int, rounds: int) -> str:
     if name == "MultiheadAttention":
         ours, theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True), torch.nn.MultiheadAttention(
             WIDTH, HEADS, batch_first=True)
@@ -100,9 +73,9 @@ def layer(torch: Any, name: str, batch: int, positions: int, seconds: float) -> 
         out.backward(g)
         return out
 
-    check(step(ours, a, ga).detach().numpy(), step(theirs, b, gb).detach().numpy(), name)
-    check(a.grad.numpy(), b.grad.numpy(), f"gradient of {name}")
-    ms = interleaved([lambda: step(ours, a, ga), lambda: step(theirs, b, gb)], seconds)
+    agree(step(ours, a, ga).detach().numpy(), step(theirs, b, gb).detach().numpy(), name)
+    agree(a.grad, b.grad, f"gradient of {name}", tolerance=1e-3)
+    ms = medians([lambda: step(ours, a, ga), lambda: step(theirs, b, gb)], rounds)
     return f"{name:24} {batch:2} x {positions:4} | forward+backward {ms[0]:8.2f} {ms[1]:8.2f} {ms[1] / ms[0]:5.2f}x"
 
 
@@ -115,25 +88,14 @@ def peak(positions: int) -> float:
     return (pydl.memory.peak() - before) / 1e6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=pydl.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for each figure")
-    args = parser.parse_args()
+def run(rounds: int) -> None:
     import torch
 
-    pydl.set_num_threads(args.threads)
-    torch.set_num_threads(args.threads)
-    print(f"{args.threads} threads, load {os.getloadavg()[0]:.1f}; {HEADS} heads, d {WIDTH}; columns: pydl, torch, ratio")
+    print(f"{HEADS} heads, width {WIDTH}")
     for batch, positions in CASES:
         for causal in (False, True):
-            print(product(torch, batch, positions, causal, args.seconds), flush=True)
+            print(product(torch, batch, positions, causal, rounds), flush=True)
     for name in ("MultiheadAttention", "TransformerEncoderLayer"):
         for batch, positions in CASES:
-            print(layer(torch, name, batch, positions, args.seconds), flush=True)
+            print(layer(torch, name, batch, positions, rounds), flush=True)
     print("peak memory of a causal step, MB:", ", ".join(f"T {n}: {peak(n):.1f}" for n in (512, 1024, 2048, 4096)))
-    print(f"load {os.getloadavg()[0]:.1f}")
-
-
-if __name__ == "__main__":
-    main()
