@@ -290,7 +290,7 @@ def test_saturated_and_tiny_gates(cell):
         outs = case.run(case.tensors(np.float32, requires_grad=True))
         for out, ref in zip(outs, case.reference(), strict=True):
             size = max(1.0, np.abs(ref).max())  # relu grows with its input
-            np.testing.assert_allclose(out.detach().numpy() / size, ref / size, rtol=0, atol=2e-6 if scale < 2 else 2e-5)
+            np.testing.assert_allclose(out.detach().numpy() / size, ref / size, rtol=0, atol=2e-6 if scale < 2 else 5e-5)
         pydl.autograd.backward(list(outs), [np.ones(o.shape) for o in outs])
 
 

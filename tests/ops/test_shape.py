@@ -22,7 +22,7 @@ def record(label, function, reference, *shapes, errors=(), large=None, zero=None
         lambda *x: function(*x),
         reference,
         tuple(draw(*s) for s in shapes or ((2, 3, 4),)),
-        rtol=1e-7,
+        rtol=2e-7,
         zero_size=tuple(draw(*s) for s in (zero or [(0, *s[1:]) for s in shapes or ((2, 3, 4),)])),
         large=large and tuple(draw(*s) for s in large),
         errors=list(errors),
