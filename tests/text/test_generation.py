@@ -222,7 +222,7 @@ def test_process_scores():
     assert np.allclose(np.exp(process_scores(x, top_p=0.5)), [[1, 0, 0, 0]])
     assert np.allclose(np.exp(process_scores(x, top_p=0.51)), [[2 / 3, 1 / 3, 0, 0]])
     assert np.allclose(np.exp(process_scores(x, top_p=1e-9)), [[1, 0, 0, 0]])
-    assert np.allclose(np.exp(process_scores(x, top_k=3, top_p=0.8)), [[2 / 3, 1 / 3, 0, 0]])  # p counts among those that k leaves
+    assert np.allclose(np.exp(process_scores(x, top_k=3, top_p=0.8)), [[2 / 3, 1 / 3, 0, 0]])  # p of those left
     ties = np.zeros((2, 5))
     assert np.array_equal(np.isfinite(process_scores(ties, top_k=2)), [[True, True, False, False, False]] * 2)
     repeated = process_scores(np.array([[2.0, -1.0, 0.5]]), repetition_penalty=2.0, previous=[[0, 1, 1]])
@@ -237,7 +237,7 @@ def test_errors():
         generate(model, [[0]], 3, temperature=-1)
     with pytest.raises(ArgumentError, match="top_k=0"):
         process_scores(np.zeros((1, 3)), top_k=0)
-    with pytest.raises(ArgumentError, match="top_p=1.5"):
+    with pytest.raises(ArgumentError, match=r"top_p=1\.5"):
         process_scores(np.zeros((1, 3)), top_p=1.5)
     with pytest.raises(ArgumentError, match="all tokens are forbidden"):
         process_scores(np.zeros((1, 2)), forbidden=[0, 1])

@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -148,7 +149,7 @@ def test_teacher_forcing():
     for schedule in ("linear", "exponential", "inverse_sigmoid"):
         forcing = TeacherForcing(schedule, 0.9, 0.1, steps=50)
         ratios = [forcing.ratio(s) for s in range(200)]
-        assert all(a >= b for a, b in zip(ratios, ratios[1:], strict=False))
+        assert all(a >= b for a, b in pairwise(ratios))
         assert ratios[0] == pytest.approx(0.9, abs=0.01)
         assert ratios[50] == pytest.approx(0.1, abs=0.01)
         assert ratios[199] == pytest.approx(0.1, abs=1e-3)
