@@ -5,12 +5,14 @@ from pydl.models.densenet import DenseNet
 from pydl.models.efficientnet import EfficientNetLite0
 from pydl.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from pydl.models.highway import Highway, HighwayNetwork
+from pydl.models.language import RNNLanguageModel, TransformerLanguageModel
 from pydl.models.lenet import LeNet5
 from pydl.models.mlp import MLP
 from pydl.models.mnist1d import MNIST1DConv, MNIST1DDense
 from pydl.models.mobilenet import MobileNetV1
 from pydl.models.nin import NetworkInNetwork
 from pydl.models.pth import read_pth
+from pydl.models.recurrent import SequenceToSequence, SequenceToVector, VectorToSequence
 from pydl.models.registry import Entry, create, entry, list, register
 from pydl.models.resnet import PreActResNet, ResNet
 from pydl.models.tcn import TCN, TemporalConvNet
@@ -21,7 +23,9 @@ from pydl.models.xception import Xception
 
 __all__ = [
     "AlexNet", "DenseNet", "EfficientNetLite0", "Entry", "GoogLeNet", "GoogLeNetOutputs", "Highway", "HighwayNetwork",
-    "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense", "MobileNetV1", "NetworkInNetwork", "PreActResNet", "ResNet", "TCN",
-    "TemporalConvNet", "VGG", "VisionTransformer", "Xception", "create", "entry", "list", "load_weights", "read_pth",
+    "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense", "MobileNetV1", "NetworkInNetwork",
+    "PreActResNet", "RNNLanguageModel",
+    "ResNet", "SequenceToSequence", "SequenceToVector", "TCN", "TemporalConvNet", "TransformerLanguageModel", "VGG",
+    "VectorToSequence", "VisionTransformer", "Xception", "create", "entry", "list", "load_weights", "read_pth",
     "read_weights", "register",
 ]
