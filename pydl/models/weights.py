@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from pydl.errors import ArgumentError
 from pydl.models.pth import read_pth
 from pydl.nn.module import Module, StateDictError
-from pydl.tensor import Tensor
+from pydl.tensor import Tensor, from_numpy
 from pydl.train.checkpoint import load
+from pydl.train.storage import CheckpointError
 
 __all__ = ["load_weights", "read_weights"]
 
@@ -22,7 +27,7 @@ _INSIDE = ("state_dict", "model_state_dict", "model_state", "model")
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The state dictionary in a ``.safetensors`` file or in a ``.pth``, ``.pt`` or ``.bin`` file of PyTorch.
+    """The state dictionary in a ``.safetensors`` file, a ``.pth``, ``.pt`` or ``.bin`` file of PyTorch, or NumPy's ``.npz``.
 
     A checkpoint with the state dictionary under "state_dict" or "model" gives that, and "module." before all names (of
     networks that were trained on several devices) is left out. Code in a file is never run (see `pydl.models.pth`).
@@ -32,8 +37,10 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
         values: Any = load(path)
     elif path.suffix in (".pth", ".pt", ".bin"):
         values = read_pth(path)
+    elif path.suffix == ".npz":
+        values = _read_npz(path)
     else:
-        raise ArgumentError(f"load_weights: {path} ends in {path.suffix!r}; expected .safetensors, .pth, .pt or .bin")
+        raise ArgumentError(f"load_weights: {path} ends in {path.suffix!r}; expected .safetensors, .pth, .pt, .bin or .npz")
     for name in _INSIDE:
         if isinstance(values, Mapping) and isinstance(values.get(name), Mapping):
             values = values[name]
@@ -45,6 +52,17 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(values)
 
 
+def _read_npz(path: Path) -> dict[str, Any]:
+    """The arrays in an archive of `numpy.savez`; pickled objects in it are refused."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: from_numpy(archive[name]) for name in archive.files}
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"{path} is damaged or no archive of arrays: {error}") from None
+
+
 def load_weights(model: M, path: str | os.PathLike[str], strict: bool = True) -> M:
     """Copy the weights of a file into a network, and return it.
 
@@ -53,7 +71,7 @@ def load_weights(model: M, path: str | os.PathLike[str], strict: bool = True) ->
     model : Module
         Receives the values; it stays as it was if they do not fit.
     path : path
-        Safetensors, or what `torch.save` wrote (both its formats), by the suffix.
+        Safetensors, what `torch.save` wrote (both its formats), or what `numpy.savez` wrote, by the suffix.
     strict : bool
         False: names that only the network or only the file has are left alone (a new head, say). Shapes must always agree.
 
@@ -75,6 +93,9 @@ def load_weights(model: M, path: str | os.PathLike[str], strict: bool = True) ->
     True
     """
     values = read_weights(path)
+    convert = getattr(model, "published_state", None)
+    if convert is not None:
+        values = convert(values)
     rename = getattr(model, "published_name", None)
     if rename is not None:
         values = {rename(k): v for k, v in values.items()}
