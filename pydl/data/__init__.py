@@ -33,17 +33,33 @@ if TYPE_CHECKING:
     from pydl.data.folder import ImageFolder, load_image
     from pydl.data.idx import IdxError, read_idx
     from pydl.data.images import MNIST, DatasetNotFoundError, Digits8x8, FashionMNIST, ImageArrays, MNIST5k
+    from pydl.data.reviews import (
+        Analogy,
+        Labelled,
+        load_analogies,
+        load_polarity,
+        load_rated_snippets,
+        load_tagged,
+        load_topics,
+        load_word_pairs,
+    )
+    from pydl.data.series import SeriesFile, TimeSeries, TsFormatError, load_electricity_demand, read_ts
 
 # Imported when first used: they bring HTTP, archives and compression along.
 _LAZY = dict.fromkeys(("ImageFolder", "load_image"), "folder") | dict.fromkeys(("IdxError", "read_idx"), "idx")
 _LAZY |= dict.fromkeys(("MNIST", "DatasetNotFoundError", "Digits8x8", "FashionMNIST", "ImageArrays", "MNIST5k"), "images")
+_LAZY |= dict.fromkeys(("Analogy", "Labelled", "load_analogies", "load_polarity", "load_rated_snippets",
+                       "load_tagged", "load_topics", "load_word_pairs"), "reviews")
+_LAZY |= dict.fromkeys(("SeriesFile", "TimeSeries", "TsFormatError", "load_electricity_demand", "read_ts"), "series")
 
 __all__ = [
-    "ArrayDataset", "BatchSampler", "ConcatDataset", "DataLoader", "Dataset", "DatasetNotFoundError", "Digits8x8",
-    "FashionMNIST", "IdxError", "ImageArrays", "ImageFolder", "IterableDataset", "MNIST", "MNIST1D", "MNIST5k",
-    "RandomSampler", "Sampler", "SequentialSampler", "Subset", "SubsetRandomSampler", "TensorDataset",
-    "WeightedRandomSampler", "WorkerError", "WorkerInfo", "WorkerTimeoutError", "default_collate", "default_convert",
-    "get_worker_info", "k_fold", "load_image", "load_mnist1d", "random_split", "read_idx", "sample_generator",
+    "Analogy", "ArrayDataset", "BatchSampler", "ConcatDataset", "DataLoader", "Dataset", "DatasetNotFoundError",
+    "Digits8x8", "FashionMNIST", "IdxError", "ImageArrays", "ImageFolder", "IterableDataset", "Labelled", "MNIST",
+    "MNIST1D", "MNIST5k", "RandomSampler", "Sampler", "SequentialSampler", "SeriesFile", "Subset", "SubsetRandomSampler",
+    "TensorDataset", "TimeSeries", "TsFormatError", "WeightedRandomSampler", "WorkerError", "WorkerInfo",
+    "WorkerTimeoutError", "default_collate", "default_convert", "get_worker_info", "k_fold", "load_analogies",
+    "load_electricity_demand", "load_image", "load_mnist1d", "load_polarity", "load_rated_snippets", "load_tagged",
+    "load_topics", "load_word_pairs", "random_split", "read_idx", "read_ts", "sample_generator",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from pydl.models.alexnet import AlexNet
 from pydl.models.bert import Bert, BertEmbeddings, SentenceEncoder, fetch_minilm, load_minilm
 from pydl.models.densenet import DenseNet
 from pydl.models.efficientnet import EfficientNetLite0
+from pydl.models.forecaster import Forecaster
 from pydl.models.g2p import GraphemeToPhoneme, fetch_g2p, load_g2p
 from pydl.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from pydl.models.highway import Highway, HighwayNetwork
@@ -15,20 +16,25 @@ from pydl.models.mobilenet import MobileNetV1
 from pydl.models.nin import NetworkInNetwork
 from pydl.models.pth import read_pth
 from pydl.models.recurrent import SequenceToSequence, SequenceToVector, VectorToSequence
+from pydl.models.recurrent_labels import RecurrentClassifier, RecurrentTagger
 from pydl.models.registry import Entry, create, entry, list, register
 from pydl.models.resnet import PreActResNet, ResNet
 from pydl.models.speaker import SpeakerEncoder, fetch_speaker_encoder, load_speaker_encoder
 from pydl.models.tcn import TCN, TemporalConvNet
+from pydl.models.text_cnn import TextCNN
 from pydl.models.vgg import VGG
 from pydl.models.vit import VisionTransformer
 from pydl.models.weights import load_weights, read_weights
+from pydl.models.word2vec import NegativeSampler, Word2Vec, WordContexts, negative_sampling_loss
 from pydl.models.xception import Xception
 
 __all__ = [
-    "AlexNet", "Bert", "BertEmbeddings", "DenseNet", "EfficientNetLite0", "Entry", "GoogLeNet", "GoogLeNetOutputs",
-    "GraphemeToPhoneme", "Highway", "HighwayNetwork", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense", "MobileNetV1",
-    "NetworkInNetwork", "PreActResNet", "RNNLanguageModel", "ResNet", "SentenceEncoder", "SequenceToSequence",
-    "SequenceToVector", "SpeakerEncoder", "TCN", "TemporalConvNet", "TransformerLanguageModel", "VGG", "VectorToSequence",
-    "VisionTransformer", "Xception", "create", "entry", "fetch_g2p", "fetch_minilm", "fetch_speaker_encoder", "list",
-    "load_g2p", "load_minilm", "load_speaker_encoder", "load_weights", "read_pth", "read_weights", "register",
+    "AlexNet", "Bert", "BertEmbeddings", "DenseNet", "EfficientNetLite0", "Entry", "Forecaster", "GoogLeNet",
+    "GoogLeNetOutputs", "GraphemeToPhoneme", "Highway", "HighwayNetwork", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense",
+    "MobileNetV1", "NegativeSampler", "NetworkInNetwork", "PreActResNet", "RNNLanguageModel", "RecurrentClassifier",
+    "RecurrentTagger", "ResNet", "SentenceEncoder", "SequenceToSequence", "SequenceToVector", "SpeakerEncoder", "TCN",
+    "TemporalConvNet", "TextCNN", "TransformerLanguageModel", "VGG", "VectorToSequence", "VisionTransformer", "Word2Vec",
+    "WordContexts", "Xception", "create", "entry", "fetch_g2p", "fetch_minilm", "fetch_speaker_encoder", "list",
+    "load_g2p", "load_minilm", "load_speaker_encoder", "load_weights", "negative_sampling_loss", "read_pth",
+    "read_weights", "register",
 ]

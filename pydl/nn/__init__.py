@@ -17,4 +17,5 @@ from pydl.nn.pool import *
 from pydl.nn.positional import *
 from pydl.nn.resample import *
 from pydl.nn.rnn import *
+from pydl.nn.row_embedding import *
 from pydl.nn.transformer import *

@@ -2,5 +2,6 @@
 
 from pydl.optim import lr_scheduler
 from pydl.optim.optimizer import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from pydl.optim.sparse import SparseAdam
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "SparseAdam", "lr_scheduler"]

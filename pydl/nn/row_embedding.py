@@ -1,0 +1,71 @@
+"""Tables of vectors of which a step touches few rows: gradient and update cost as much as those rows, not as the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pydl import ops
+from pydl.errors import ArgumentError, DTypeError
+from pydl.graph import is_grad_enabled
+from pydl.graph.engine import TensorCore, wrap
+from pydl.nn.embedding import Embedding
+
+__all__ = ["RowEmbedding"]
+
+
+class RowEmbedding(Embedding):
+    """As `Embedding`, for large tables: trained by `pydl.optim.SparseAdam` alone.
+
+    When gradients are recorded, `forward` copies the rows that the input names into a small tensor, and the gradient stays
+    with that; `weight.grad` is never made, and other optimizers do not see the table (it does not require a gradient).
+    PyTorch has this as ``nn.Embedding(sparse=True)``.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+        super().__init__(num_embeddings, embedding_dim)
+        self.weight.requires_grad = False
+        self.touched: list[tuple[np.ndarray, Any]] = []  # numbers of rows, and the tensor that holds their copies
+        self._place = np.empty(num_embeddings, np.int64)
+
+    def forward(self, input: Any) -> Any:
+        if not (self.training and is_grad_enabled()):
+            return ops.embedding(input, self.weight)
+        index = input.data if isinstance(input, TensorCore) else np.asarray(input)
+        self._check(index)
+        rows = self._distinct(index)
+        copies = wrap(self.weight.data[rows])
+        copies.requires_grad = True
+        self.touched.append((rows, copies))
+        return ops.embedding(wrap(self._place[index]), copies)
+
+    def _check(self, index: np.ndarray) -> None:
+        if index.dtype.kind not in "iu":
+            raise DTypeError(f"[row_embedding] input must hold integers, got {index.dtype}")
+        if index.size and not (index.min() >= 0 and index.max() < self.num_embeddings):
+            raise ArgumentError(f"[row_embedding] indices from {index.min()} to {index.max()}, expected 0 to "
+                                f"{self.num_embeddings - 1}")
+
+    def _distinct(self, index: np.ndarray) -> np.ndarray:
+        """The rows that the input names; `_place` then tells where each of them stands."""
+        named = np.zeros(self.num_embeddings, bool)
+        named[index.reshape(-1)] = True
+        rows = np.flatnonzero(named)
+        self._place[rows] = np.arange(len(rows))
+        return rows
+
+    def gradient(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(rows, their gradients) of all passes since `forget`; None if there is none."""
+        parts = [(rows, copies.grad.data) for rows, copies in self.touched if copies.grad is not None]
+        if len(parts) <= 1:
+            return parts[0] if parts else None
+        rows = self._distinct(np.concatenate([r for r, _ in parts]))
+        total = np.zeros((len(rows), self.embedding_dim), self.weight.dtype)
+        for own, grad in parts:  # the rows of one pass are distinct
+            total[self._place[own]] += grad
+        return rows, total
+
+    def forget(self) -> None:
+        """Let go of what earlier passes recorded."""
+        self.touched.clear()
