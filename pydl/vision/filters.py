@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph import TensorCore, no_grad, wrap
+from pydl.graph.engine import apply
+from pydl.graph.op import Cost, Op, Shape
+from pydl.ops._common import contiguous, empty
 from pydl.ops.conv import conv2d
 from pydl.ops.pad import pad as pad_op
 from pydl.ops.shape import flip, reshape
@@ -188,6 +192,40 @@ def separate(kernel: Any, tolerance: float = 1e-5) -> tuple[np.ndarray, np.ndarr
     return (sign * root * u[:, 0]).astype(k.dtype), (sign * root * v[0]).astype(k.dtype)
 
 
+class FilterPlanes(Op):
+    """Correlation of planes (N, H, W) with one kernel, where it lies inside (kernel: csrc/cpu/filter.cpp)."""
+
+    name, backward_on_tensors = "filter", True
+
+    @staticmethod
+    def shape(x: np.ndarray, kernel: np.ndarray) -> Shape:
+        return (x.shape[0], x.shape[1] - kernel.shape[0] + 1, x.shape[2] - kernel.shape[1] + 1)
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+        ctx.save(x, kernel)
+        y = empty(FilterPlanes.shape(x, kernel), x.dtype)
+        _core.filter_planes(contiguous(x), contiguous(kernel), y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> tuple[Any, Any]:
+        x, kernel = ctx.saved
+        kh, kw = kernel.data.shape
+        dx = dk = None
+        if ctx.needs[0]:
+            dx = apply(FilterPlanes, pad_op(g, (kw - 1, kw - 1, kh - 1, kh - 1)), flip(kernel, (0, 1)))
+        if ctx.needs[1]:  # the planes are channels of one image, the gradient a kernel as large as the output
+            dk = reshape(conv2d(reshape(x, (1, *x.data.shape)), reshape(g, (1, *g.data.shape))), (kh, kw))
+        return dx, dk
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        x, kernel = args[0], args[1]
+        outputs = out_shape[0] * out_shape[1] * out_shape[2]
+        return Cost(2 * outputs * kernel.size, x.nbytes + kernel.nbytes + outputs * x.itemsize)
+
+
 def _filter(op: str, image: Any, kernel: Any, mode: str, padding: str, turn: bool) -> Any:
     if mode not in _MODES:
         raise ArgumentError(f"[{op}] mode={mode!r}; expected one of {', '.join(_MODES)}")
@@ -204,13 +242,13 @@ def _filter(op: str, image: Any, kernel: Any, mode: str, padding: str, turn: boo
     *lead, h, w = x.data.shape
     kh, kw = k.data.shape
     pads = _pads(mode, kw, turn) + _pads(mode, kh, turn)  # the last axis first
-    x = reshape(x, (-1, 1, h, w))
+    x = reshape(x, (-1, h, w))
     if any(pads):
         x = pad_op(x, pads, padding)
-    if x.data.shape[2] < kh or x.data.shape[3] < kw:
+    if x.data.shape[1] < kh or x.data.shape[2] < kw:
         raise ShapeError(f"[{op}] the kernel {k.data.shape} is larger than the image {(h, w)}: mode='valid' leaves nothing")
-    y = conv2d(x, reshape(flip(k, (0, 1)) if turn else k, (1, 1, kh, kw)))
-    return reshape(y, (*lead, *y.data.shape[2:]))
+    y = apply(FilterPlanes, x, flip(k, (0, 1)) if turn else k)
+    return reshape(y, (*lead, *y.data.shape[1:]))
 
 
 def _pads(mode: str, size: int, turn: bool) -> tuple[int, int]:

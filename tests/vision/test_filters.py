@@ -198,3 +198,22 @@ def test_canny_outlines_a_square():
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_results_do_not_depend_on_threads():
+    x = rng.normal(size=(3, 150, 201)).astype(np.float32)
+    threads = pydl.get_num_threads()
+    try:
+        results = []
+        for n in (1, 3):
+            pydl.set_num_threads(n)
+            results.append(f.convolve2d(x, f.gaussian(2.0)))
+    finally:
+        pydl.set_num_threads(threads)
+    assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 15, 16, 17, 33, 64, 65, 131])
+def test_widths_around_the_vectors(width):
+    x, k = rng.integers(-9, 9, (5, width)).astype(np.float32), rng.integers(-9, 9, (3, 4)).astype(np.float32)
+    assert np.array_equal(f.correlate2d(x, k), loops(x, k, convolve=False))
