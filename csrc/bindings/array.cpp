@@ -1,5 +1,6 @@
 #include "bindings/array.h"
 
+#include <cstdint>
 #include <map>
 #include <string>
 
@@ -23,10 +24,10 @@ DType dtype_from(const py::dtype& d) {
                     " has no native kernels; expected float32, float64, int64, int32, uint8 or bool");
 }
 
-struct Block {
-  void* data;
-  int64_t bytes;
-};
+// The owner of an array's memory is a capsule: its pointer is the block, its context the size.
+void release_block(PyObject* capsule) {
+  memory::release(PyCapsule_GetPointer(capsule, nullptr), reinterpret_cast<intptr_t>(PyCapsule_GetContext(capsule)));
+}
 
 std::map<std::string, Bindings::Function>& registry() {
   static std::map<std::string, Bindings::Function> families;
@@ -71,25 +72,40 @@ std::vector<Array> views(const py::sequence& arrays, bool writable) {
   return result;
 }
 
+py::array empty(int ndim, const py::ssize_t* shape, const py::ssize_t* strides, int64_t bytes, const py::dtype& dtype) {
+  void* const block = memory::allocate(bytes);
+  PyObject* const owner = PyCapsule_New(block, nullptr, release_block);
+  if (!owner) {
+    memory::release(block, bytes);
+    throw py::error_already_set();
+  }
+  PyCapsule_SetContext(owner, reinterpret_cast<void*>(static_cast<intptr_t>(bytes)));
+  const auto& numpy = py::detail::npy_api::get();
+  PyObject* const array = numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, dtype.inc_ref().ptr(), ndim, shape, strides, block,
+                                                      py::detail::npy_api::NPY_ARRAY_WRITEABLE_, nullptr);
+  if (!array) {
+    Py_DECREF(owner);
+    throw py::error_already_set();
+  }
+  numpy.PyArray_SetBaseObject_(array, owner);  // takes the reference to the owner
+  return py::reinterpret_steal<py::array>(array);
+}
+
 py::array empty(const std::vector<int64_t>& shape, const py::dtype& dtype, const std::vector<int>& order) {
   const size_t ndim = shape.size();
+  if (ndim > kMaxDims) fail("empty", "more than 16 dimensions");
   if (!order.empty() && order.size() != ndim) fail("empty", "order must list every axis once");
-  std::vector<py::ssize_t> strides(ndim);
+  py::ssize_t sizes[kMaxDims], strides[kMaxDims];
   int64_t bytes = static_cast<int64_t>(dtype.itemsize());
   for (size_t k = ndim; k-- > 0;) {
     const size_t axis = order.empty() ? k : static_cast<size_t>(order[k]);
     if (axis >= ndim) fail("empty", "order names an axis that does not exist");
     if (shape[axis] < 0) fail("empty", "a negative dimension");
+    sizes[axis] = shape[axis];
     strides[axis] = bytes;
     if (__builtin_mul_overflow(bytes, shape[axis] ? shape[axis] : int64_t{1}, &bytes)) throw std::bad_alloc();
   }
-  auto* block = new Block{memory::allocate(bytes), bytes};
-  const py::capsule owner(block, [](void* p) {
-    auto* b = static_cast<Block*>(p);
-    memory::release(b->data, b->bytes);
-    delete b;
-  });
-  return py::array(dtype, std::vector<py::ssize_t>(shape.begin(), shape.end()), strides, block->data, owner);
+  return empty(static_cast<int>(ndim), sizes, strides, bytes, dtype);
 }
 
 }  // namespace pydl

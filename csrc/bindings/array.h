@@ -19,6 +19,8 @@ std::vector<Array> views(const py::sequence& arrays, bool writable = false);
 // An uninitialised array in pooled memory. `order` lists the axes from the slowest to the fastest in memory;
 // empty means C order.
 py::array empty(const std::vector<int64_t>& shape, const py::dtype& dtype, const std::vector<int>& order = {});
+// The same for strides that are known: a dense array of `bytes` bytes.
+py::array empty(int ndim, const py::ssize_t* shape, const py::ssize_t* strides, int64_t bytes, const py::dtype& dtype);
 
 // One file per family: PYDL_BINDINGS(conv) { m.def(...); } registers itself, no central list to edit.
 struct Bindings {

@@ -10,7 +10,8 @@ namespace pydl {
 void bind_all(py::module_& m);
 
 PYDL_BINDINGS(core) {
-  m.def("empty", &empty, py::arg("shape"), py::arg("dtype"), py::arg("order") = std::vector<int>{});
+  m.def("empty", py::overload_cast<const std::vector<int64_t>&, const py::dtype&, const std::vector<int>&>(&empty),
+         py::arg("shape"), py::arg("dtype"), py::arg("order") = std::vector<int>{});
   m.def("memory_statistics", [] {
     const auto s = memory::statistics();
     py::dict d;

@@ -1,5 +1,6 @@
 #include "cpu/elementwise.h"
 
+#include "bindings/api.h"
 #include "bindings/array.h"
 
 namespace pydl {
@@ -34,12 +35,111 @@ void call_map(int map, const py::sequence& inputs, const py::object& out, const 
   map_elements(args);
 }
 
+constexpr int64_t kKeepGil = 1 << 14;  // elements below which handing the GIL over costs more than it gives
+
+bool is_array(PyObject* object) { return py::detail::npy_api::get().PyArray_Check_(object); }
+
+// Whether the elements fill their memory without gaps or overlap, in any axis order.
+bool dense(const py::detail::PyArray_Proxy& a, int64_t item) {
+  if (a.flags & py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_) return true;
+  bool used[kMaxDims] = {};
+  int64_t expected = item;
+  for (int k = 0; k < a.nd; ++k) {
+    int next = -1;
+    for (int i = 0; i < a.nd; ++i)
+      if (!used[i] && (a.dimensions[i] == 1 || a.strides[i] == expected)) next = i;
+    if (next < 0) return false;
+    used[next] = true;
+    expected *= a.dimensions[next];
+  }
+  return true;
+}
+
+// As a row of all elements, if it has the shape and memory order of `like`; as a constant, if it has no axes.
+bool as_row(PyObject* object, const py::detail::PyArray_Proxy& like, DType dtype, int64_t size, Array& row) {
+  if (!is_array(object)) return false;
+  const auto& a = *py::detail::array_proxy(object);
+  if (a.descr != like.descr || !(a.flags & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) return false;
+  row.data = a.data;
+  row.dtype = dtype;
+  row.ndim = a.nd == 0 ? 0 : 1;
+  row.shape[0] = size;
+  row.strides[0] = 1;
+  if (a.nd == 0) return true;
+  if (a.nd != like.nd) return false;
+  for (int i = 0; i < a.nd; ++i)
+    if (a.dimensions[i] != like.dimensions[i] || (a.dimensions[i] > 1 && a.strides[i] != like.strides[i])) return false;
+  return true;
+}
+
+PyObject* map_rows(int function, int count, PyObject* const* arrays, const double* constants, int constant_count) {
+  PyObject* widest = arrays[0];
+  for (int k = 0; k < count; ++k) {
+    if (!is_array(arrays[k])) return nullptr;
+    if (py::detail::array_proxy(arrays[k])->nd > py::detail::array_proxy(widest)->nd) widest = arrays[k];
+  }
+  const auto& like = *py::detail::array_proxy(widest);
+  static const PyObject* const float32 = py::dtype::of<float>().release().ptr();
+  static const PyObject* const float64 = py::dtype::of<double>().release().ptr();
+  if ((like.descr != float32 && like.descr != float64) || like.nd > kMaxDims) return nullptr;
+  MapArgs args;
+  const DType dtype = like.descr == float32 ? DType::f32 : DType::f64;
+  if (!dense(like, item_size(dtype))) return nullptr;
+  int64_t size = 1;
+  for (int i = 0; i < like.nd; ++i) size *= like.dimensions[i];
+  for (int k = 0; k < count; ++k)
+    if (!as_row(arrays[k], like, dtype, size, args.in[k])) return nullptr;
+  try {
+    auto out = empty(like.nd, like.dimensions, like.strides, size * item_size(dtype), py::reinterpret_borrow<py::dtype>(like.descr));
+    args.map = static_cast<Map>(function);
+    args.inputs = count;
+    as_row(out.ptr(), like, dtype, size, args.out);
+    args.out.ndim = 1;
+    for (int i = 0; i < constant_count; ++i) args.params[i] = constants[i];
+    if (size < kKeepGil) {
+      map_elements(args);
+    } else {
+      const py::gil_scoped_release release;
+      map_elements(args);
+    }
+    return out.release().ptr();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+PyObject* scalar(double value, PyObject* like) {
+  if (!is_array(like)) return nullptr;
+  const auto dtype = py::reinterpret_borrow<py::dtype>(py::detail::array_proxy(like)->descr);
+  const bool single = dtype.ptr() == py::dtype::of<float>().ptr();
+  if (!single && dtype.ptr() != py::dtype::of<double>().ptr()) return nullptr;
+  try {
+    auto out = empty(0, nullptr, nullptr, dtype.itemsize(), dtype);
+    if (single)
+      *static_cast<float*>(out.mutable_data()) = static_cast<float>(value);
+    else
+      *static_cast<double*>(out.mutable_data()) = value;
+    return out.release().ptr();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+    return nullptr;
+  }
+}
+
+const Api kApi{map_rows, scalar};
+
 }  // namespace
 
 PYDL_BINDINGS(elementwise) {
   py::dict names;
   for (int i = 0; i < kMapCount; ++i) names[kNames[i]] = i;
   m.attr("MAPS") = names;
+  m.attr("_api") = py::capsule(&kApi, "pydl._core._api");
   m.def("map", &call_map, py::arg("map"), py::arg("inputs"), py::arg("out"), py::arg("params") = std::vector<double>{});
   m.def("where", [](const py::object& condition, const py::object& a, const py::object& b, const py::object& out) {
     const WhereArgs args{view(condition), view(a), view(b), view(out, true)};

@@ -7,13 +7,12 @@ nodes by falling sequence number: a node is younger than everything it was compu
 and needs neither recursion nor counting.
 """
 
-import heapq
-
 import numpy as np
 
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
+from libcpp.queue cimport priority_queue
 
 from pydl.errors import GraphError, NonFiniteError
 
@@ -48,10 +47,6 @@ cdef class TensorCore:
     cdef bint _retains_grad
     cdef bint _is_inference
     cdef object __weakref__
-
-    def __cinit__(self, *args, **kwargs):
-        self._own_version = 0
-        self.output_index = 0
 
     @property
     def requires_grad(self):
@@ -169,6 +164,8 @@ cdef class Node:
     cdef public str module_path
     cdef public tuple non_differentiable
     cdef public bint materialize_grads
+    cdef object rule           # MapRule of an element-wise function recorded by the short way (maps.pxi)
+    cdef tuple constants       # and the constants of that function
     cdef dict __dict__
 
     def save(self, *arrays):
@@ -277,7 +274,7 @@ cdef object numpy_scalar = np.generic
 
 
 cdef inline TensorCore new_tensor(array):
-    cdef TensorCore t = tensor_class.__new__(tensor_class)
+    cdef TensorCore t = TensorCore.__new__(tensor_class)
     if type(array) is not ndarray and isinstance(array, numpy_scalar):  # NumPy's arithmetic on 0-d arrays gives scalars
         array = np.asarray(array)
     t.data = array
@@ -389,10 +386,7 @@ cdef record_node(Node node, tuple args, list raw, list tensors, tuple arrays):
             if raw[i] is array and isinstance(args[i], TensorCore):
                 s.tensor = <TensorCore>args[i]
                 if s.tensor._is_inference:
-                    raise GraphError(
-                        f"[{op_name(node.op)}] a tensor made in inference_mode cannot be saved for backward; "
-                        "use .clone() outside inference_mode"
-                    )
+                    raise saved_inference_tensor(node)
                 s.counter = s.tensor._base if s.tensor._base is not None else s.tensor
                 break
         else:
@@ -409,6 +403,13 @@ cdef record_node(Node node, tuple args, list raw, list tensors, tuple arrays):
     node.saved_list = saved
 
 
+cdef saved_inference_tensor(Node node):
+    return GraphError(
+        f"[{op_name(node.op)}] a tensor made in inference_mode cannot be saved for backward; "
+        "use .clone() outside inference_mode"
+    )
+
+
 cdef class Counter:
     """Gives an output a separate version holder: the node must not own its own output (a reference cycle)."""
 
@@ -417,6 +418,9 @@ cdef class Counter:
         if t._base is None:
             t._base = TensorCore.__new__(TensorCore)
         return t._base
+
+
+include "maps.pxi"
 
 
 cdef check_finite(op, out, path, stage):
@@ -436,7 +440,8 @@ cdef check_finite(op, out, path, stage):
 cdef TensorCore add_grads(TensorCore a, TensorCore b, bint create_graph):
     if create_graph:
         return a + b
-    return new_tensor(accumulate_arrays(a.data, b.data))
+    array = run_map(ADD, a.data, b.data, None)
+    return new_tensor(accumulate_arrays(a.data, b.data) if array is None else array)
 
 
 cdef object accumulate_arrays = np.add
@@ -460,7 +465,7 @@ def run_backward(list roots, list grads, bint retain_graph=False, bint create_gr
     """Propagate `grads` from `roots`. Without `targets`, leaf gradients are added to `.grad`; with targets (tensors),
     their gradients are returned instead and nothing is stored."""
     cdef dict pending = {}     # sequence -> [node, gradient of each output]
-    cdef list heap = []
+    cdef priority_queue[long long] youngest  # sequence numbers of the pending nodes
     cdef dict leaves = {}      # id(leaf) -> (leaf, gradient so far)
     cdef dict wanted = {}      # id(leaf) or (sequence, output) -> index in targets
     cdef list results = None
@@ -479,18 +484,18 @@ def run_backward(list roots, list grads, bint retain_graph=False, bint create_gr
         for i in range(len(roots)):
             root = <TensorCore>roots[i]
             deliver((root.node, root.output_index) if root.node is not None else root,
-                    <TensorCore>grads[i], pending, heap, leaves, create_graph)
-        while heap:
-            sequence = -heapq.heappop(heap)
-            node, outs = pending.pop(sequence)
-            run_node(node, outs, pending, heap, leaves, wanted, results, retain_graph, create_graph)
+                    <TensorCore>grads[i], pending, &youngest, leaves, create_graph)
+        while not youngest.empty():
+            node, outs = pending.pop(youngest.top())
+            youngest.pop()
+            run_node(node, outs, pending, &youngest, leaves, wanted, results, retain_graph, create_graph)
         flush_leaves(leaves, wanted, results, create_graph)
     finally:
         pydl_set_grad(mode)
     return results
 
 
-cdef run_node(Node node, list outs, dict pending, list heap, dict leaves, dict wanted, list results,
+cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* youngest, dict leaves, dict wanted, list results,
               bint retain_graph, bint create_graph):
     global anomaly_enabled
     cdef Py_ssize_t i
@@ -515,7 +520,15 @@ cdef run_node(Node node, list outs, dict pending, list heap, dict leaves, dict w
             if outs[i] is None:
                 shape, dtype = node.output_meta[i]
                 outs[i] = new_tensor(np.zeros(shape, dtype))
-    if op.backward_on_tensors:
+    result = None
+    if node.rule is not None:
+        if not create_graph and not checking:
+            result = map_backward(node, <TensorCore>outs[0])
+        if result is None:
+            take_long_way(node)
+    if result is not None:
+        pass
+    elif op.backward_on_tensors:
         anomaly_enabled = False  # the message shall name this operation, not one that its backward is made of
         try:
             result = op.backward(node, *outs)
@@ -545,7 +558,7 @@ cdef run_node(Node node, list outs, dict pending, list heap, dict leaves, dict w
         if grad is None:
             continue
         g = <TensorCore>grad if isinstance(grad, TensorCore) else new_tensor(grad)
-        deliver(edges[i], g, pending, heap, leaves, create_graph)
+        deliver(edges[i], g, pending, youngest, leaves, create_graph)
 
 
 cdef run_hooks(TensorCore t, grad):
@@ -557,7 +570,7 @@ cdef run_hooks(TensorCore t, grad):
     return grad
 
 
-cdef deliver(edge, TensorCore grad, dict pending, list heap, dict leaves, bint create_graph):
+cdef deliver(edge, TensorCore grad, dict pending, priority_queue[long long]* youngest, dict leaves, bint create_graph):
     """Hand a gradient to a leaf or queue it at the node that made the tensor."""
     cdef Node node
     cdef list outs
@@ -570,7 +583,7 @@ cdef deliver(edge, TensorCore grad, dict pending, list heap, dict leaves, bint c
             outs = [None] * len(node.output_meta)
             outs[index] = grad
             pending[node.sequence] = (node, outs)
-            heapq.heappush(heap, -node.sequence)
+            youngest.push(node.sequence)
         else:
             outs = <list>entry[1]
             outs[index] = grad if outs[index] is None else add_grads(outs[index], grad, create_graph)

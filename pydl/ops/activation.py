@@ -11,7 +11,7 @@ from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Op
 from pydl.ops._common import check_floating, normalize_axis, sum_to_shape
-from pydl.ops.elementwise import UNARY_OPS, clamp, div, mul, neg, run_map, sigmoid, sub, tanh, where
+from pydl.ops.elementwise import clamp, div, mul, neg, run_map, sigmoid, sub, tanh, unary, where
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish",
@@ -21,12 +21,12 @@ __all__ = [
 
 def relu(input: Any, inplace: bool = False) -> Any:
     """max(0, x); the gradient at 0 is 0. `inplace` is accepted and ignored: the pool makes the copy cheap."""
-    return apply(UNARY_OPS["relu"], input)
+    return unary("relu", input)
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
     """x for x > 0, negative_slope * x otherwise."""
-    return apply(UNARY_OPS["leaky_relu"], input, float(negative_slope))
+    return unary("leaky_relu", input, float(negative_slope))
 
 
 class PReLU(Op):
@@ -61,7 +61,7 @@ def prelu(input: Any, weight: Any) -> Any:
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
     """x for x > 0, alpha (e^x - 1) otherwise (Clevert et al. 2015)."""
-    return apply(UNARY_OPS["elu"], input, float(alpha))
+    return unary("elu", input, float(alpha))
 
 
 def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
@@ -71,49 +71,49 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
 
 def selu(input: Any, inplace: bool = False) -> Any:
     """scale * elu(x, alpha) with the constants of self-normalising networks (Klambauer et al. 2017)."""
-    return apply(UNARY_OPS["selu"], input)
+    return unary("selu", input)
 
 
 def gelu(input: Any, approximate: str = "none") -> Any:
     """x Phi(x) with the normal distribution function, or its tanh approximation (Hendrycks and Gimpel 2016)."""
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"[gelu] approximate={approximate!r}; expected 'none' or 'tanh'")
-    return apply(UNARY_OPS["gelu_tanh" if approximate == "tanh" else "gelu"], input)
+    return unary("gelu_tanh" if approximate == "tanh" else "gelu", input)
 
 
 def silu(input: Any, inplace: bool = False) -> Any:
     """x sigmoid(x), also called swish."""
-    return apply(UNARY_OPS["silu"], input)
+    return unary("silu", input)
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """log(1 + e^(beta x)) / beta; the identity where beta x > threshold."""
-    return apply(UNARY_OPS["softplus"], input, float(beta), float(threshold))
+    return unary("softplus", input, float(beta), float(threshold))
 
 
 def softsign(input: Any) -> Any:
     """x / (1 + |x|)."""
-    return apply(UNARY_OPS["softsign"], input)
+    return unary("softsign", input)
 
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Any:
     """x cut off at min_val and max_val; the gradient at a bound is 0."""
-    return apply(UNARY_OPS["hardtanh"], input, float(min_val), float(max_val))
+    return unary("hardtanh", input, float(min_val), float(max_val))
 
 
 def relu6(input: Any, inplace: bool = False) -> Any:
     """min(max(0, x), 6); the gradient at 0 and 6 is 0."""
-    return apply(UNARY_OPS["hardtanh"], input, 0.0, 6.0)
+    return unary("hardtanh", input, 0.0, 6.0)
 
 
 def hardsigmoid(input: Any, inplace: bool = False) -> Any:
     """relu6(x + 3) / 6."""
-    return apply(UNARY_OPS["hardsigmoid"], input)
+    return unary("hardsigmoid", input)
 
 
 def hardswish(input: Any, inplace: bool = False) -> Any:
     """x relu6(x + 3) / 6 (Howard et al. 2019, MobileNetV3)."""
-    return apply(UNARY_OPS["hardswish"], input)
+    return unary("hardswish", input)
 
 
 def mish(input: Any, inplace: bool = False) -> Any:
@@ -148,7 +148,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
 
 def step(input: Any) -> Any:
     """1 for x > 0, else 0: the perceptron's activation; its gradient is 0 everywhere."""
-    return apply(UNARY_OPS["step"], input)
+    return unary("step", input)
 
 
 def glu(input: Any, dim: int = -1) -> Any:

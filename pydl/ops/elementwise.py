@@ -9,7 +9,7 @@ import numpy as np
 
 from pydl import _core
 from pydl.errors import DTypeError
-from pydl.graph.engine import TensorCore, apply, is_grad_enabled, set_accumulate, set_copy, wrap
+from pydl.graph.engine import MapRule, TensorCore, apply, apply_map, is_grad_enabled, set_accumulate, set_copy, wrap
 from pydl.graph.op import Op, Shape
 from pydl.ops._common import (
     FLOATS,
@@ -95,13 +95,14 @@ class Unary(Op):
     def forward(cls, ctx: Any, x: np.ndarray, *params: float) -> np.ndarray:
         _check_float(cls.name, x)
         y = run_map(cls.name, x, params=params)
-        ctx.save({"input": x, "output": y, "nothing": None}[cls.saves])
+        if cls.saves != "nothing":
+            ctx.save(x if cls.saves == "input" else y)
         ctx.params = params
         return y
 
     @classmethod
     def backward(cls, ctx: Any, grad: Any) -> Any:
-        return cls.gradient(grad, ctx.saved[0], *ctx.params)
+        return cls.gradient(grad, ctx.saved[0] if ctx.saved else None, *ctx.params)
 
 
 class MapGradient(Op):
@@ -122,6 +123,12 @@ def _fused(kernel: str, smooth: Callable[..., Any]) -> Callable[..., Any]:
             return smooth(g, saved, *params)
         return apply(MapGradient, kernel, g, saved, params)
 
+    return _native(kernel, gradient)
+
+
+def _native(kernel: str, gradient: Any) -> Any:
+    """Name the kernel that computes the same gradient from g and what was saved."""
+    gradient.kernel = kernel
     return gradient
 
 
@@ -162,12 +169,12 @@ def _silu_gradient(g: Tensor, x: Tensor) -> Any:
 
 # name, what is saved, gradient(g, saved, *params) in terms of tensors
 _UNARY: list[tuple[str, str, Callable[..., Any]]] = [
-    ("neg", "nothing", lambda g, _: neg(g)),
+    ("neg", "nothing", _native("neg", lambda g, _: neg(g))),
     ("abs", "input", lambda g, x: mul(g, wrap(np.sign(x.data)))),
     ("sign", "nothing", lambda g, _: mul(g, 0.0)),
-    ("exp", "output", lambda g, y: mul(g, y)),
+    ("exp", "output", _native("mul", lambda g, y: mul(g, y))),
     ("expm1", "output", lambda g, y: mul(g, add(y, 1.0))),
-    ("log", "input", lambda g, x: div(g, x)),
+    ("log", "input", _native("div", lambda g, x: div(g, x))),
     ("log1p", "input", lambda g, x: div(g, add(x, 1.0))),
     ("sqrt", "output", lambda g, y: div(mul(g, 0.5), y)),
     ("rsqrt", "output", lambda g, y: mul(mul(g, -0.5), mul(y, mul(y, y)))),
@@ -205,11 +212,27 @@ UNARY_OPS: dict[str, type[Unary]] = {
 }
 
 
+def _unary_rule(op: type[Unary]) -> MapRule:
+    kernel = getattr(op.gradient, "kernel", None)
+    saves = "inputs" if op.saves == "input" else op.saves
+    return MapRule(op, saves, kernel and (kernel, None if saves == "nothing" else 0))
+
+
+_UNARY_RULES = {name: _unary_rule(op) for name, op in UNARY_OPS.items()}
+
+
+def unary(name: str, input: Any, *params: float) -> Any:
+    """The element-wise function of this name; `params` are its constants."""
+    out = apply_map(_UNARY_RULES[name], input, None, params)
+    return apply(UNARY_OPS[name], as_tensor(input), *params) if out is None else out
+
+
 def _unary(name: str, doc: str) -> Callable[[Any], Any]:
-    op = UNARY_OPS[name]
+    op, rule = UNARY_OPS[name], _UNARY_RULES[name]
 
     def function(input: Any) -> Any:
-        return apply(op, as_tensor(input))
+        out = apply_map(rule, input)
+        return apply(op, as_tensor(input)) if out is None else out
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
@@ -241,7 +264,7 @@ def clamp(input: Any, min: float | None = None, max: float | None = None) -> Any
     """min(max(x, lo), hi); the gradient passes where lo <= x <= hi. Shape: any -> the same."""
     lo = -np.inf if min is None else float(min)
     hi = np.inf if max is None else float(max)
-    return apply(UNARY_OPS["clamp"], as_tensor(input), lo, hi)
+    return unary("clamp", input, lo, hi)
 
 
 # --------------------------------------------------------------------------- binary functions
@@ -352,8 +375,20 @@ _NUMPY_BINARY: dict[str, Any] = {
 }
 
 
-def _binary(op: type[Binary], a: Any, b: Any) -> Any:
+# The gradients that the short way knows: "pass" is the incoming one, numbers name the operand that a kernel needs.
+_ADD = MapRule(Add, "nothing", "pass", "pass")
+_SUB = MapRule(Sub, "nothing", "pass", ("neg", None))
+_MUL = MapRule(Mul, "inputs", ("mul", 1), ("mul", 0))
+_DIV = MapRule(Div, "inputs", ("div", 1), None)
+_POW, _MAXIMUM, _MINIMUM = (MapRule(op, "inputs", None, None) for op in (Pow, Maximum, Minimum))
+
+
+def _binary(rule: MapRule, a: Any, b: Any) -> Any:
     """Bring both operands to one dtype; integers are NumPy's business, floats the native kernels'."""
+    out = apply_map(rule, a, b)
+    if out is not None:
+        return out
+    op = rule.op
     a, b = _operands(a, b)
     x, y = a.data, b.data
     if x.dtype == y.dtype and x.dtype in FLOATS:
@@ -378,22 +413,22 @@ def _operands(a: Any, b: Any) -> tuple[Any, Any]:
 
 def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """input + alpha * other, broadcast. Shapes: any two that broadcast -> their common shape."""
-    return _binary(Add, input, other if alpha == 1 else mul(other, alpha))
+    return _binary(_ADD, input, other if alpha == 1 else mul(other, alpha))
 
 
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """input - alpha * other, broadcast."""
-    return _binary(Sub, input, other if alpha == 1 else mul(other, alpha))
+    return _binary(_SUB, input, other if alpha == 1 else mul(other, alpha))
 
 
 def mul(input: Any, other: Any) -> Any:
     """input * other, broadcast."""
-    return _binary(Mul, input, other)
+    return _binary(_MUL, input, other)
 
 
 def div(input: Any, other: Any) -> Any:
     """input / other, broadcast; integers give float32."""
-    return _binary(Div, input, other)
+    return _binary(_DIV, input, other)
 
 
 def pow(input: Any, exponent: Any) -> Any:
@@ -401,18 +436,18 @@ def pow(input: Any, exponent: Any) -> Any:
     if isinstance(exponent, int | float) and isinstance(input, TensorCore) and input.data.dtype in FLOATS:
         special = {2: "square", 0.5: "sqrt", -1: "reciprocal", -0.5: "rsqrt"}.get(exponent)
         if special:
-            return apply(UNARY_OPS[special], input)
-    return _binary(Pow, input, exponent)
+            return unary(special, input)
+    return _binary(_POW, input, exponent)
 
 
 def maximum(input: Any, other: Any) -> Any:
     """The larger of each pair, broadcast; NaN if either is NaN; ties share the gradient."""
-    return _binary(Maximum, input, other)
+    return _binary(_MAXIMUM, input, other)
 
 
 def minimum(input: Any, other: Any) -> Any:
     """The smaller of each pair, broadcast; NaN if either is NaN; ties share the gradient."""
-    return _binary(Minimum, input, other)
+    return _binary(_MINIMUM, input, other)
 
 
 class Cast(Op):

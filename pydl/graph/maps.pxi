@@ -1,0 +1,202 @@
+# The short way of element-wise functions, forward and backward, without Python between the tape and the kernel.
+#
+# A network's step holds many small element-wise operations whose arithmetic takes less time than one Python call. For
+# operands of one shape and one memory order (or a number), `apply_map` calls the kernel through the C table of
+# `pydl._core` and records the node itself. Everything else (broadcasting, integers, anomaly mode, observers, second
+# derivatives) goes the long way through `apply` and the class of the operation, which gives the same bits.
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+from pydl import _core
+
+cdef extern from "bindings/api.h" namespace "pydl":
+    ctypedef struct Api:
+        PyObject* (*map)(int function, int count, PyObject** arrays, const double* constants, int constant_count) except? NULL
+        PyObject* (*scalar)(double value, PyObject* like) except? NULL
+
+cdef extern from *:
+    """
+    /* Gives a new reference to Cython without a further increment. */
+    static PyObject* pydl_steal(PyObject* p) { return p; }
+    """
+    object steal "pydl_steal" (PyObject*)
+
+cdef Api* native = <Api*>PyCapsule_GetPointer(_core._api, "pydl._core._api")
+
+cdef enum:
+    NOTHING, INPUTS, OUTPUT  # what is kept for backward
+    LONG_WAY = -2            # a gradient that only the class of the operation knows
+    PASS = -1                # a gradient that is the incoming one
+
+cdef tuple NEEDS_ONE = ((False,), (True,))
+cdef tuple NEEDS_TWO = ((False, False), (True, False), (False, True), (True, True))
+cdef int ADD = _core.MAPS["add"]
+
+
+cdef class MapRule:
+    """How an element-wise function runs and differentiates natively.
+
+    Parameters
+    ----------
+    op : the class of the operation, for the long way
+    keep : "nothing", "inputs" or "output", what is kept for backward
+    gradients : one entry for each input: None for the long way, "pass", or (kernel, index of what was kept or None),
+        the kernel being called with the incoming gradient and the kept array
+    """
+
+    cdef readonly object op
+    cdef int kernel
+    cdef int keep
+    cdef int gradient_kernel[2]
+    cdef int gradient_saved[2]
+
+    def __init__(self, op, str keep, *gradients):
+        self.op = op
+        self.kernel = _core.MAPS[op.name]
+        self.keep = {"nothing": NOTHING, "inputs": INPUTS, "output": OUTPUT}[keep]
+        for i, gradient in enumerate(gradients):
+            self.gradient_saved[i] = -1
+            if gradient is None:
+                self.gradient_kernel[i] = LONG_WAY
+            elif gradient == "pass":
+                self.gradient_kernel[i] = PASS
+            else:
+                name, saved = gradient
+                self.gradient_kernel[i] = _core.MAPS[name]
+                self.gradient_saved[i] = -1 if saved is None else saved
+
+
+cdef object run_map(int kernel, a, b, tuple constants):
+    """kernel(a) or kernel(a, b) as an array, or None if the operands need the long way."""
+    cdef PyObject* arrays[2]
+    cdef double values[4]
+    cdef int i, n = 0
+    arrays[0], arrays[1] = <PyObject*>a, <PyObject*>b
+    if constants is not None:
+        n = <int>len(constants)
+        for i in range(n):
+            values[i] = constants[i]
+    cdef PyObject* out = native.map(kernel, 1 if b is None else 2, arrays, values, n)
+    return None if out == NULL else steal(out)
+
+
+def apply_map(MapRule rule not None, a, b=None, tuple constants=None):
+    """f(a) or f(a, b) by the short way; None where it cannot be taken."""
+    cdef TensorCore x, y = None
+    cdef TensorCore out
+    cdef object other = None
+    cdef PyObject* made
+    cdef int needs = 0
+    if observer is not None or anomaly_enabled or not isinstance(a, TensorCore):
+        return None
+    x = <TensorCore>a
+    if isinstance(b, TensorCore):
+        y = <TensorCore>b
+        other = y.data
+        if y._requires_grad and (<object>other).ndim != (<object>x.data).ndim:
+            return None  # a gradient that must be summed
+    elif b is not None:
+        if type(b) is not float and type(b) is not int:
+            return None
+        made = native.scalar(b, <PyObject*>x.data)
+        if made == NULL:
+            return None
+        other = steal(made)
+    if pydl_grad_enabled:
+        needs = x._requires_grad + (2 if y is not None and y._requires_grad else 0)
+        if needs & 1 and y is not None and y.data.ndim > x.data.ndim:
+            return None
+    array = run_map(rule.kernel, x.data, other, constants)
+    if array is None:
+        return None
+    out = new_tensor(array)
+    out._is_inference = pydl_inference
+    if needs:
+        record_map(rule, needs, x, y, other, out, constants)
+    return out
+
+
+cdef record_map(MapRule rule, int needs, TensorCore x, TensorCore y, other, TensorCore out, tuple constants):
+    global next_sequence
+    cdef Node node = Node.__new__(Node)
+    node.op = rule.op
+    node.rule = rule
+    node.constants = constants
+    node.materialize_grads = True
+    next_sequence += 1
+    node.sequence = next_sequence
+    cdef object first = edge(x) if needs & 1 else None
+    if other is None:
+        node.needs = <tuple>NEEDS_ONE[needs]
+        node.inputs = (first,)
+    else:
+        node.needs = <tuple>NEEDS_TWO[needs]
+        node.inputs = (first, edge(y) if needs & 2 else None)
+    node.output_meta = ((out.data.shape, out.data.dtype),)
+    if module_stack:
+        node.module_path = current_module_path()
+    if rule.keep == INPUTS:
+        node.saved_list = [keep_input(x, node)]
+        if other is not None:
+            node.saved_list.append(keep_input(new_tensor(other) if y is None else y, node))
+    out.node = node
+    out._requires_grad = True
+    if rule.keep == OUTPUT:
+        node.saved_list = [keep_output(out)]
+
+
+cdef inline object edge(TensorCore t):
+    return t if t.node is None else (t.node, t.output_index)
+
+
+cdef Saved keep_input(TensorCore t, Node node):
+    cdef Saved s = Saved.__new__(Saved)
+    if t._is_inference:
+        raise saved_inference_tensor(node)
+    s.array = t.data
+    s.output = -1
+    s.tensor = t
+    s.counter = t._base if t._base is not None else t
+    s.version = s.counter._own_version
+    return s
+
+
+cdef Saved keep_output(TensorCore t):
+    cdef Saved s = Saved.__new__(Saved)
+    s.array = t.data
+    s.output = 0
+    s.counter = Counter.of(t)
+    s.version = s.counter._own_version
+    return s
+
+
+cdef tuple map_backward(Node node, TensorCore grad):
+    """The gradients by the short way, or None."""
+    cdef MapRule rule = <MapRule>node.rule
+    cdef tuple saved = node._unpack(False)
+    cdef Py_ssize_t i, n = len(node.inputs)
+    cdef object first = None, second = None, array, kept
+    for i in range(n):
+        if node.inputs[i] is None:
+            continue
+        if rule.gradient_kernel[i] == LONG_WAY:
+            return None
+        if rule.gradient_kernel[i] == PASS:
+            array = grad.data
+        else:
+            kept = None if rule.gradient_saved[i] < 0 else saved[rule.gradient_saved[i]]
+            array = run_map(rule.gradient_kernel[i], grad.data, kept, node.constants)
+            if array is None:
+                return None
+        if i == 0:
+            first = array
+        else:
+            second = array
+    return (first,) if n == 1 else (first, second)
+
+
+cdef take_long_way(Node node):
+    """Give the class of the operation the attributes that its own forward would have left."""
+    shape = node.output_meta[0][0]
+    node.shapes = shape, shape
+    node.params = node.constants if node.constants is not None else ()
