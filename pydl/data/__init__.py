@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pydl.data.folder import ImageFolder, load_image
     from pydl.data.idx import IdxError, read_idx
     from pydl.data.images import MNIST, DatasetNotFoundError, Digits8x8, FashionMNIST, ImageArrays, MNIST5k
+    from pydl.data.pairs import CMUDict, EmojiNames, GameMessages, GermanEnglish, PairSet, read_mo, split_pairs
     from pydl.data.reviews import (
         Analogy,
         Labelled,
@@ -51,15 +52,17 @@ _LAZY |= dict.fromkeys(("MNIST", "DatasetNotFoundError", "Digits8x8", "FashionMN
 _LAZY |= dict.fromkeys(("Analogy", "Labelled", "load_analogies", "load_polarity", "load_rated_snippets",
                        "load_tagged", "load_topics", "load_word_pairs"), "reviews")
 _LAZY |= dict.fromkeys(("SeriesFile", "TimeSeries", "TsFormatError", "load_electricity_demand", "read_ts"), "series")
+_LAZY |= dict.fromkeys(("CMUDict", "EmojiNames", "GameMessages", "GermanEnglish", "PairSet", "read_mo", "split_pairs"), "pairs")
 
 __all__ = [
-    "Analogy", "ArrayDataset", "BatchSampler", "ConcatDataset", "DataLoader", "Dataset", "DatasetNotFoundError",
-    "Digits8x8", "FashionMNIST", "IdxError", "ImageArrays", "ImageFolder", "IterableDataset", "Labelled", "MNIST",
-    "MNIST1D", "MNIST5k", "RandomSampler", "Sampler", "SequentialSampler", "SeriesFile", "Subset", "SubsetRandomSampler",
-    "TensorDataset", "TimeSeries", "TsFormatError", "WeightedRandomSampler", "WorkerError", "WorkerInfo",
-    "WorkerTimeoutError", "default_collate", "default_convert", "get_worker_info", "k_fold", "load_analogies",
-    "load_electricity_demand", "load_image", "load_mnist1d", "load_polarity", "load_rated_snippets", "load_tagged",
-    "load_topics", "load_word_pairs", "random_split", "read_idx", "read_ts", "sample_generator",
+    "Analogy", "ArrayDataset", "BatchSampler", "CMUDict", "ConcatDataset", "DataLoader", "Dataset", "DatasetNotFoundError",
+    "Digits8x8", "EmojiNames", "FashionMNIST", "GameMessages", "GermanEnglish", "IdxError", "ImageArrays", "ImageFolder",
+    "IterableDataset", "Labelled", "MNIST", "MNIST1D", "MNIST5k", "PairSet", "RandomSampler", "Sampler",
+    "SequentialSampler", "SeriesFile", "Subset", "SubsetRandomSampler", "TensorDataset", "TimeSeries", "TsFormatError",
+    "WeightedRandomSampler", "WorkerError", "WorkerInfo", "WorkerTimeoutError", "default_collate", "default_convert",
+    "get_worker_info", "k_fold", "load_analogies", "load_electricity_demand", "load_image", "load_mnist1d", "load_polarity",
+    "load_rated_snippets", "load_tagged", "load_topics", "load_word_pairs", "random_split", "read_idx", "read_mo",
+    "read_ts", "sample_generator", "split_pairs",
 ]  # fmt: skip
 
 

@@ -19,9 +19,11 @@ from pydl.models.recurrent import SequenceToSequence, SequenceToVector, VectorTo
 from pydl.models.recurrent_labels import RecurrentClassifier, RecurrentTagger
 from pydl.models.registry import Entry, create, entry, list, register
 from pydl.models.resnet import PreActResNet, ResNet
+from pydl.models.seq2seq import Seq2Seq
 from pydl.models.speaker import SpeakerEncoder, fetch_speaker_encoder, load_speaker_encoder
 from pydl.models.tcn import TCN, TemporalConvNet
 from pydl.models.text_cnn import TextCNN
+from pydl.models.transformer import TransformerSeq2Seq
 from pydl.models.vgg import VGG
 from pydl.models.vit import VisionTransformer
 from pydl.models.weights import load_weights, read_weights
@@ -32,9 +34,9 @@ __all__ = [
     "AlexNet", "Bert", "BertEmbeddings", "DenseNet", "EfficientNetLite0", "Entry", "Forecaster", "GoogLeNet",
     "GoogLeNetOutputs", "GraphemeToPhoneme", "Highway", "HighwayNetwork", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense",
     "MobileNetV1", "NegativeSampler", "NetworkInNetwork", "PreActResNet", "RNNLanguageModel", "RecurrentClassifier",
-    "RecurrentTagger", "ResNet", "SentenceEncoder", "SequenceToSequence", "SequenceToVector", "SpeakerEncoder", "TCN",
-    "TemporalConvNet", "TextCNN", "TransformerLanguageModel", "VGG", "VectorToSequence", "VisionTransformer", "Word2Vec",
-    "WordContexts", "Xception", "create", "entry", "fetch_g2p", "fetch_minilm", "fetch_speaker_encoder", "list",
-    "load_g2p", "load_minilm", "load_speaker_encoder", "load_weights", "negative_sampling_loss", "read_pth",
-    "read_weights", "register",
+    "RecurrentTagger", "ResNet", "SentenceEncoder", "Seq2Seq", "SequenceToSequence", "SequenceToVector", "SpeakerEncoder",
+    "TCN", "TemporalConvNet", "TextCNN", "TransformerLanguageModel", "TransformerSeq2Seq", "VGG", "VectorToSequence",
+    "VisionTransformer", "Word2Vec", "WordContexts", "Xception", "create", "entry", "fetch_g2p", "fetch_minilm",
+    "fetch_speaker_encoder", "list", "load_g2p", "load_minilm", "load_speaker_encoder", "load_weights",
+    "negative_sampling_loss", "read_pth", "read_weights", "register",
 ]

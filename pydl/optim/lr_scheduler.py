@@ -17,7 +17,7 @@ from pydl.optim.optimizer import Optimizer
 
 __all__ = [
     "ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "ExponentialLR", "LRScheduler", "LambdaLR", "LinearLR",
-    "MultiStepLR", "OneCycleLR", "PolynomialLR", "ReduceLROnPlateau", "SequentialLR", "StepLR", "WarmupCosine",
+    "MultiStepLR", "NoamLR", "OneCycleLR", "PolynomialLR", "ReduceLROnPlateau", "SequentialLR", "StepLR", "WarmupCosine",
 ]
 
 
@@ -310,6 +310,24 @@ class WarmupCosine(LRScheduler):
             return [base * factor for base in self.base_lrs]
         share = (1 + math.cos(math.pi * min((t - w) / (self.total_steps - w), 1.0))) / 2
         return [self.eta_min + (base - self.eta_min) * share for base in self.base_lrs]
+
+
+class NoamLR(LRScheduler):
+    """The Transformer's schedule: up in a line over `warmup_steps`, then down with the root of the step.
+
+    At step t (from 1): rate * d_model^-0.5 * min(t^-0.5, t * warmup_steps^-1.5). The optimizer's rate is a factor, 1 in the
+    paper; step it after every batch. Source: Vaswani et al. 2017, equation 3.
+    """
+
+    def __init__(self, optimizer: Optimizer, d_model: int, warmup_steps: int = 4000, last_epoch: int = -1) -> None:
+        self.d_model = _positive("NoamLR", "d_model", d_model)
+        self.warmup_steps = _positive("NoamLR", "warmup_steps", warmup_steps)
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        t = self.last_epoch + 1
+        factor = self.d_model**-0.5 * min(t**-0.5, t * self.warmup_steps**-1.5)
+        return [base * factor for base in self.base_lrs]
 
 
 # --------------------------------------------------------------------------- one cycle

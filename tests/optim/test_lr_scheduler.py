@@ -35,6 +35,9 @@ def test_known_rates():
     assert rates(s.CosineAnnealingLR(optimizer(), 2), 6) == pytest.approx([1, 0.5, 0, 0.5, 1, 0.5])
     assert rates(s.CosineAnnealingWarmRestarts(optimizer(), 2, 2), 7) == pytest.approx(
         [1, 0.5, 1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 1])
+    # 1/2 from 16 features; the peak 1/2 * 4^-0.5 at the fourth step, half of it at the second and at the sixteenth
+    noam = rates(s.NoamLR(optimizer(), 16, 4), 16)
+    assert [noam[i] for i in (0, 1, 3, 15)] == pytest.approx([0.25 / 4, 0.25 / 2, 0.25, 0.125])
     assert rates(s.WarmupCosine(optimizer(), 2, 4, start_factor=0.5), 7) == pytest.approx([0.5, 0.75, 1, 0.5, 0, 0, 0])
 
 
@@ -93,6 +96,7 @@ SCHEDULES = {
     "cosine": lambda o: s.CosineAnnealingLR(o, 7),
     "restarts": lambda o: s.CosineAnnealingWarmRestarts(o, 3, 2),
     "warmup": lambda o: s.WarmupCosine(o, 10, 20),
+    "noam": lambda o: s.NoamLR(o, 512, 4),
     "cycle": lambda o: s.OneCycleLR(o, 1.0, 25),
     "sequential": lambda o: s.SequentialLR(o, [s.LinearLR(o, 0.1, total_iters=9), s.CosineAnnealingLR(o, 9)], [9]),
     "nested": lambda o: s.SequentialLR(
@@ -170,6 +174,7 @@ def test_last_epoch_goes_on():
     (lambda o: s.SequentialLR(o, [s.StepLR(o, 1), s.StepLR(optimizer(), 1)], [3]), r"schedulers\[1\].*another optimizer"),
     (lambda o: s.SequentialLR(o, [s.StepLR(o, 1), s.ReduceLROnPlateau(o)], [3]), "waits for a metric"),
     (lambda o: s.WarmupCosine(o, 10, 10), "warmup_steps=10"),
+    (lambda o: s.NoamLR(o, 512, 0), "warmup_steps"),
     (lambda o: s.StepLR(o, 2).load_state_dict(s.ExponentialLR(o, 0.5).state_dict()), "missing .'step_size'."),
 ])  # fmt: skip
 def test_errors(call, message):
