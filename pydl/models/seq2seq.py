@@ -238,7 +238,7 @@ class Seq2Seq(nn.Module):
             raise ArgumentError(f"[Seq2Seq] teacher_forcing={teacher_forcing}; expected a probability")
         state = self.encode(source, lengths)
         if state.hidden[0].data.shape[1] != target.data.shape[0]:
-            raise ShapeError(f"[Seq2Seq] source {as_tensor(source).data.shape} and target {target.data.shape} must have one batch "
+            raise ShapeError(f"[Seq2Seq] source {as_tensor(source).data.shape} and target {target.data.shape} need one batch "
                              "size (axis 0)")
         if teacher_forcing < 1:
             logits, weights = self._sampled(target, state, teacher_forcing)

@@ -35,9 +35,9 @@ def test_known_rates():
     assert rates(s.CosineAnnealingLR(optimizer(), 2), 6) == pytest.approx([1, 0.5, 0, 0.5, 1, 0.5])
     assert rates(s.CosineAnnealingWarmRestarts(optimizer(), 2, 2), 7) == pytest.approx(
         [1, 0.5, 1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 1])
-    # 1/2 from 16 features; the peak 1/2 * 4^-0.5 at the fourth step, half of it at the second and at the sixteenth
+    # 1/4 from 16 features; at the fourth step 4^-0.5 of it, half as much at the second and at the sixteenth
     noam = rates(s.NoamLR(optimizer(), 16, 4), 16)
-    assert [noam[i] for i in (0, 1, 3, 15)] == pytest.approx([0.25 / 4, 0.25 / 2, 0.25, 0.125])
+    assert [noam[i] for i in (0, 1, 3, 15)] == pytest.approx([1 / 32, 1 / 16, 1 / 8, 1 / 16])
     assert rates(s.WarmupCosine(optimizer(), 2, 4, start_factor=0.5), 7) == pytest.approx([0.5, 0.75, 1, 0.5, 0, 0, 0])
 
 
