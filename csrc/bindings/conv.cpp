@@ -1,5 +1,7 @@
 #include "cpu/conv.h"
 
+#include <atomic>
+
 #include "bindings/array.h"
 
 namespace pydl {
@@ -7,6 +9,19 @@ namespace pydl {
 namespace {
 
 using Sizes = std::vector<int64_t>;
+
+std::atomic<ConvMethod> g_method{ConvMethod::automatic};
+
+constexpr const char* kMethodNames[] = {"automatic", "gemm", "winograd2", "winograd4"};  // in the order of ConvMethod
+
+void set_method(const std::string& name) {
+  for (uint8_t i = 0; i < 4; ++i)
+    if (name == kMethodNames[i]) {
+      g_method = static_cast<ConvMethod>(i);
+      return;
+    }
+  fail("set_conv_method", "unknown method '" + name + "'");
+}
 
 ConvArgs make_args(const py::object& x, const py::object& weight, const py::object& bias, const py::object& y,
                    const Sizes& stride, const Sizes& pad, const Sizes& dilation, int64_t groups) {
@@ -21,6 +36,7 @@ ConvArgs make_args(const py::object& x, const py::object& weight, const py::obje
   a.channels_in = a.x.shape[4];
   a.channels_out = a.y.shape[4];
   a.groups = groups;
+  a.method = g_method;
   for (int d = 0; d < 3; ++d) {
     a.in[d] = a.x.shape[d + 1];
     a.out[d] = a.y.shape[d + 1];
@@ -53,6 +69,8 @@ PYDL_BINDINGS(conv) {
   m.def("conv_forward", call(conv_forward));
   m.def("conv_data_gradient", call(conv_data_gradient));
   m.def("conv_weight_gradient", call(conv_weight_gradient));
+  m.def("set_conv_method", &set_method);
+  m.def("conv_method", [] { return kMethodNames[static_cast<int>(g_method.load())]; });
 }
 
 }  // namespace pydl

@@ -4,9 +4,40 @@
 
 #include "cpu/conv_depthwise.h"
 #include "cpu/conv_gather.h"
+#include "cpu/gemm_outer.h"
+#include "cpu/winograd.h"
+#include "cpu/winograd_choice.h"
 
 namespace pydl {
 namespace {
+
+// The weight with its columns side by side: [tap of the kernel][depth][ld], zeros beyond the last column. PyTorch's order,
+// where taps are adjacent, is turned around in registers.
+template <class T>
+void order_weight(const Array& w, const T* weight, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride,
+                  T* to, int64_t ld) {
+  constexpr int64_t L = Vec<T>::lanes;
+  const int64_t *k = w.shape + 2, *s = w.strides + 2;
+  const int64_t taps = k[0] * k[1] * k[2];
+  const bool adjacent = s[2] == 1 && (s[1] == k[2] || k[1] == 1) && (s[0] == k[1] * k[2] || k[0] == 1);
+  parallel_for(depth, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c)
+      for (int64_t j = 0; j < ld; j += L) {
+        const T* from = weight + c * depth_stride + j * column_stride;
+        const int64_t n = max64(0, min64(columns - j, L));
+        if (adjacent) {
+          for (int64_t t = 0; t < taps; t += L)
+            transpose_square(from + t, column_stride, n, min64(taps - t, L), to + (t * depth + c) * ld + j, depth * ld, true);
+          continue;
+        }
+        for (int64_t t = 0; t < taps; ++t) {
+          const T* tap = from + t / (k[1] * k[2]) * s[0] + t / k[2] % k[1] * s[1] + t % k[2] * s[2];
+          T* row = to + (t * depth + c) * ld + j;
+          for (int64_t i = 0; i < L; ++i) row[i] = i < n ? tap[i * column_stride] : T(0);
+        }
+      }
+  });
+}
 
 // out[row, column] = sum over (tap, channel) of source * weight; `column_stride` and `depth_stride` say which weight axis
 // is which: forward sums over input channels, the data gradient over output channels.
@@ -18,16 +49,30 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
     for (int64_t i = 0; i < rows; ++i, r.advance(g)) gather_row(panel + i * kPitch, source, g, r, c0, depth, k, kc);
     for (int64_t i = rows; i < Tile<T>::rows; ++i) zero_run(panel + i * kPitch, kc);
   };
-  const auto pack_b = [&](T* panel, int64_t j0, int64_t n, int64_t k0, int64_t kc) {
-    constexpr int64_t C = Tile<T>::columns;
-    if (n < C) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
-    for (int64_t k = 0; k < kc; ++k) {
-      const int64_t tap = (k0 + k) / depth, c = (k0 + k) % depth;
-      const T* from = weight + weight_offset(g, w, tap) + c * depth_stride + j0 * column_stride;
-      for (int64_t j = 0; j < n; ++j) panel[k * C + j] = from[j * column_stride];
+  const int64_t rows = g.row_count();
+  if (w.shape[2] * w.shape[3] * w.shape[4] == 1) {
+    const auto pack_b = [&](T* panel, int64_t j0, int64_t n, int64_t k0, int64_t kc) {
+      pack_b_strided(panel, weight + k0 * depth_stride + j0 * column_stride, depth_stride, column_stride, n, kc);
+    };
+    return gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias);
+  }
+  constexpr int64_t C = Tile<T>::columns;
+  const int64_t ld = ceil_div(columns, C) * C;
+  Scratch<T> ordered(w.shape[2] * w.shape[3] * w.shape[4] * depth * ld);
+  order_weight(w, weight, depth, depth_stride, columns, column_stride, ordered.data, ld);
+  const auto pack_b = [&](T* panel, int64_t j0, int64_t, int64_t k0, int64_t kc) {
+    if (kc == 0) return;
+    int64_t tap = k0 / depth, c = k0 % depth;
+    const T* from = ordered.data + (kernel_tap(g, w, tap) * depth + c) * ld + j0;
+    for (int64_t k = 0; k < kc; ++k, from += ld) {
+      if (c++ == depth) {
+        from = ordered.data + kernel_tap(g, w, ++tap) * depth * ld + j0;
+        c = 1;
+      }
+      copy_run(panel + k * C, from, C);
     }
   };
-  gemm<T>(g.row_count(), columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias);
+  gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias);
 }
 
 template <class T>
@@ -101,16 +146,11 @@ void weight_gradient(const ConvArgs& a) {
   const int64_t columns = gather.tap_count() * depth, rows = gather.row_count();
   Scratch<T> product(outputs * columns);
   for (int64_t g = 0; g < a.groups; ++g) {
-    const auto pack_a = [&](T* panel, int64_t o, int64_t n, int64_t row, int64_t kc) {
-      pack_a_strided(panel, dy + row * a.channels_out + g * outputs + o, 1, a.channels_out, n, kc);
-    };
-    const auto pack_b = [&](T* panel, int64_t j0, int64_t n, int64_t row, int64_t kc) {
-      constexpr int64_t C = Tile<T>::columns;
-      if (n < C) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
+    const auto fill_b = [&](T* to, int64_t ld, int64_t j0, int64_t n, int64_t row, int64_t kc) {
       Row r = locate(gather, row);
-      for (int64_t k = 0; k < kc; ++k, r.advance(gather)) gather_row(panel + k * C, x, gather, r, g * depth, depth, j0, n);
+      for (int64_t k = 0; k < kc; ++k, r.advance(gather)) gather_row(to + k * ld, x, gather, r, g * depth, depth, j0, n);
     };
-    gemm_long_k<T>(outputs, columns, rows, pack_a, pack_b, product.data);
+    sum_outer_products<T>(outputs, columns, rows, dy + g * outputs, a.channels_out, fill_b, product.data);
     parallel_for(outputs, 8, [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o)
         for (int64_t t = 0; t < gather.tap_count(); ++t) {
@@ -139,15 +179,20 @@ void check(const ConvArgs& a) {
   }
 }
 
-template <void (*Float)(const ConvArgs&), void (*Double)(const ConvArgs&)>
-void checked(const ConvArgs& a) {
+using Function = void (*)(const ConvArgs&);
+
+template <Direction D, const Kernel<void(const ConvArgs&, int)>& Winograd, Function Float, Function Double>
+void dispatch(const ConvArgs& a) {
   check(a);
+  if (const int tile = winograd_tile(a, D)) return Winograd(a, tile);
   a.x.dtype == DType::f32 ? Float(a) : Double(a);
 }
 
-PYDL_REGISTER(conv_forward, (checked<forward<float>, forward<double>>));
-PYDL_REGISTER(conv_data_gradient, (checked<data_gradient<float>, data_gradient<double>>));
-PYDL_REGISTER(conv_weight_gradient, (checked<weight_gradient<float>, weight_gradient<double>>));
+PYDL_REGISTER(conv_forward, (dispatch<Direction::forward, winograd_forward, forward<float>, forward<double>>));
+PYDL_REGISTER(conv_data_gradient, (dispatch<Direction::data_gradient, winograd_data_gradient, data_gradient<float>,
+                                            data_gradient<double>>));
+PYDL_REGISTER(conv_weight_gradient, (dispatch<Direction::weight_gradient, winograd_weight_gradient, weight_gradient<float>,
+                                              weight_gradient<double>>));
 
 }  // namespace
 }  // namespace pydl

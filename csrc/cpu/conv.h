@@ -6,6 +6,9 @@
 
 namespace pydl {
 
+// How 3x3 convolutions of stride 1 in float32 may be computed; others are sums of products in any case.
+enum class ConvMethod : uint8_t { automatic, gemm, winograd2, winograd4 };
+
 struct ConvArgs {
   int64_t batch, channels_in, channels_out, groups;
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
@@ -14,6 +17,7 @@ struct ConvArgs {
   Array weight;    // [O, C / groups, KD, KH, KW], any strides
   Array bias;      // contiguous [O] for forward, [C] for the data gradient; or no data
   Array y;         // [N, OD, OH, OW, O], C order
+  ConvMethod method = ConvMethod::automatic;
 };
 
 PYDL_KERNEL(conv_forward, void(const ConvArgs& args));          // writes y

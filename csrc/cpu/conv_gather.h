@@ -170,6 +170,12 @@ struct GradientTaps {
   }
 };
 
+// The number, in the whole kernel, of the tap number `tap` of a gather.
+PYDL_INLINE int64_t kernel_tap(const Gather& g, const Array& w, int64_t tap) {
+  const int64_t t2 = tap % g.taps[2], rest = tap / g.taps[2];
+  return (g.index[0][rest / g.taps[1]] * w.shape[3] + g.index[1][rest % g.taps[1]]) * w.shape[4] + g.index[2][t2];
+}
+
 // Element offset in the weight of the tap number `tap` of a gather.
 PYDL_INLINE int64_t weight_offset(const Gather& g, const Array& w, int64_t tap) {
   const int64_t t2 = tap % g.taps[2], rest = tap / g.taps[2];

@@ -43,9 +43,9 @@ struct Store {
   const T* bias = nullptr; // added per column with the first block
 };
 
-// sums[i][j] = sum over k of a[i][k] * b[k][j]; a in rows of kPitch, b in rows of Tile::columns, of which the first C vectors
-// are used.
-template <class T, int64_t C>
+// sums[i][j] = sum over k of a[i][k] * b[k][j]; a in rows of Pitch, b in rows of Tile::columns, of which the first C vectors
+// are used. Callers with a small K give a smaller pitch.
+template <class T, int64_t C, int64_t Pitch = kPitch>
 [[gnu::noinline]] void micro_kernel(const T* __restrict a, const T* __restrict b, int64_t kc, const Store<T>& store,
                                     int64_t rows, int64_t columns) {
   using V = Vec<T>;
@@ -61,7 +61,7 @@ template <class T, int64_t C>
     for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * Tile<T>::columns + j * L);
 #pragma GCC unroll 14
     for (int64_t i = 0; i < R; ++i) {
-      const V va = V::splat(a[i * kPitch + k]);
+      const V va = V::splat(a[i * Pitch + k]);
 #pragma GCC unroll 2
       for (int64_t j = 0; j < C; ++j) sum[i][j] = fma(va, vb[j], sum[i][j]);
     }

@@ -76,6 +76,19 @@ def conv(end: bool, dtype: Any) -> None:
         release()
 
 
+def winograd(end: bool, dtype: Any) -> None:
+    for tile, c, o, size, pad in itertools.product([2, 4], [1, 17, 34], [1, 33], [(4, 4), (5, 7)], [0, 1]):
+        _core.set_conv_method(f"winograd{tile}")
+        out = [s + 2 * pad - 2 for s in size]
+        x, y = guarded((1, 1, *size, c), dtype, end), guarded((1, 1, *out, o), dtype, end)
+        w = guarded((o, c, 1, 3, 3), dtype, end)
+        numbers = ([1, 1, 1], [0, pad, pad], [1, 1, 1], 1)
+        _core.conv_forward(x, w, guarded(o, dtype, end), y, *numbers)
+        _core.conv_data_gradient(x, w, guarded(c, dtype, end), y, *numbers)
+        _core.conv_weight_gradient(x, w, None, y, *numbers)
+        release()
+
+
 def softmax(end: bool, dtype: Any) -> None:
     for n, inner, log in itertools.product(SIZES, [1, 2, 15, 17], [False, True]):
         x, y, g, dx = (guarded((2, n, inner), dtype, end) for _ in range(4))
@@ -123,7 +136,7 @@ def index(end: bool, dtype: Any) -> None:
         release()
 
 
-KERNELS = {f.__name__: f for f in (matmul, conv, softmax, elementwise, reduce, index)}
+KERNELS = {f.__name__: f for f in (matmul, conv, winograd, softmax, elementwise, reduce, index)}
 
 if __name__ == "__main__":
     pydl.set_num_threads(2)

@@ -1,0 +1,237 @@
+// Winograd convolution, forward and data gradient (which is the forward of the output's gradient with the filter turned
+// around). Per position p of a tile: products[p] = inputs[p] (tiles x C) weights[p] (C x O), (M + 2)^2 matrix products.
+//
+// Two schedules. Many tiles: the weights are transformed once; each thread takes a block of tiles through all three stages, so
+// that its transformed inputs and products stay in the cache of one core. Many channels on few tiles: the weights are larger than
+// everything else, so inputs are transformed once, and each thread takes a panel of output channels through its stages: its
+// weights are used while they are in cache, and never written to memory.
+#include "cpu/winograd.h"
+
+#include "cpu/winograd_tile.h"
+
+namespace pydl {
+namespace {
+
+// What happens to each finished vector of results (channels [o, o + n)) before it is stored.
+struct Epilogue {
+  const float* bias = nullptr;
+
+  PYDL_INLINE Lane operator()(Lane y, int64_t o, int64_t n) const { return bias ? y + Lane::load_n(bias + o, n) : y; }
+};
+
+// y[n, i, j, o] = sum over u, v, c of x[n, i + u - pad[0], j + v - pad[1], c] w[o, c, u, v]
+struct Correlation {
+  int64_t batch, channels, outputs;
+  int64_t in[2], out[2], pad[2];  // a padding may be negative
+  const float* x;
+  float* y;
+  const float* w;
+  int64_t w_out, w_in, w_tap[2];  // strides
+  Epilogue epilogue;
+};
+
+Correlation forward_of(const ConvArgs& a) {
+  const int64_t* s = a.weight.strides;
+  return {a.batch, a.channels_in, a.channels_out, {a.in[1], a.in[2]}, {a.out[1], a.out[2]}, {a.pad[1], a.pad[2]}, a.x.as<float>(),
+          a.y.as<float>(), a.weight.as<float>(), s[0], s[1], {s[3], s[4]}, {a.bias.data ? a.bias.as<float>() : nullptr}};
+}
+
+Correlation data_gradient_of(const ConvArgs& a) {
+  const int64_t* s = a.weight.strides;
+  return {a.batch, a.channels_out, a.channels_in, {a.out[1], a.out[2]}, {a.in[1], a.in[2]}, {2 - a.pad[1], 2 - a.pad[2]},
+          a.y.as<float>(), a.x.as<float>(), a.weight.as<float>() + 2 * s[3] + 2 * s[4], s[1], s[0], {-s[3], -s[4]},
+          {a.bias.data ? a.bias.as<float>() : nullptr}};
+}
+
+// Sizes of the transformed arrays. Inputs: [position][block of K][panel of rows][row][Pitch]. Weights: [panel of
+// columns][position][block of K][k][column]. Products: [position][tile][pitch].
+template <int Outputs, int64_t Pitch>
+struct Layout {
+  using W = Winograd<Outputs>;
+  static constexpr int64_t positions = W::size * W::size;
+  static constexpr int64_t rows = Tile<float>::rows, columns = Tile<float>::columns;
+  int64_t channels, k_blocks, tiles;  // tiles that one call holds
+
+  Layout(int64_t c, int64_t t) : channels(c), k_blocks(ceil_div(c, kBlockK)), tiles(t) {}
+  int64_t input_block() const { return ceil_div(tiles, rows) * rows * Pitch; }
+  int64_t input_position() const { return k_blocks * input_block(); }
+  int64_t inputs() const { return positions * input_position(); }
+  int64_t weight_position() const { return channels * columns; }
+  int64_t weight_panel() const { return positions * weight_position(); }
+  int64_t depth(int64_t kb) const { return min64(channels - kb * kBlockK, kBlockK); }
+};
+
+// Transforms tiles [first, first + count) into rows [row, row + count) of `to`.
+template <int Outputs, int64_t Pitch>
+void transform_inputs(const Layout<Outputs, Pitch>& l, const Tiling& t, const float* x, int64_t first, int64_t count, int64_t row,
+                      float* to, float* border) {
+  using W = Winograd<Outputs>;
+  TilePlace at(t, first);
+  for (int64_t i = row; i < row + count; ++i, at.advance(t))
+    for (int64_t kb = 0; kb < l.k_blocks; ++kb) {
+      const int64_t n = l.depth(kb);
+      const Patch p = find_patch<W::size>(t, x, at, kb * kBlockK, n, border);
+      transform_patch<W::size, W::size>(p.data, p.row, p.column, n, to + kb * l.input_block() + i * Pitch, l.input_position(),
+                                        [](const Lane* d, Lane* r) { W::input(d, r); });
+    }
+}
+
+// The nine taps of `n` outputs (at most one vector) for one input channel, as [tap][output]; outputs beyond are zero.
+PYDL_INLINE void gather_taps(const Correlation& g, const float* w, int64_t n, float* taps) {
+  constexpr int64_t L = Lane::lanes;
+  const bool forwards = g.w_tap[0] == 3 && g.w_tap[1] == 1, backwards = g.w_tap[0] == -3 && g.w_tap[1] == -1;
+  if (!forwards && !backwards) {
+    for (int64_t t = 0; t < 9; ++t)
+      for (int64_t o = 0; o < L; ++o)
+        taps[t * L + o] = o < n ? w[o * g.w_out + t / 3 * g.w_tap[0] + t % 3 * g.w_tap[1]] : 0.0f;
+    return;
+  }
+  const float* from = backwards ? w - 8 : w;
+  for (int64_t t = 0; t < 9; t += L)
+    transpose_square(from + t, g.w_out, n, min64(9 - t, L), backwards ? taps + (8 - t) * L : taps + t * L, backwards ? -L : L, true);
+}
+
+// The weights of one panel of output channels.
+template <int Outputs, int64_t Pitch>
+void transform_weights(const Layout<Outputs, Pitch>& l, const Correlation& g, int64_t o0, float* to) {
+  using W = Winograd<Outputs>;
+  constexpr int64_t L = Lane::lanes, columns = Tile<float>::columns;
+  alignas(64) float taps[9 * L];
+  for (int64_t c = 0; c < g.channels; ++c)
+    for (int64_t o = 0; o < columns; o += L) {
+      gather_taps(g, g.w + (o0 + o) * g.w_out + c * g.w_in, max64(0, min64(L, g.outputs - o0 - o)), taps);
+      transform_patch<3, W::size>(taps, 3 * L, L, L, to + c * columns + o, l.weight_position(),
+                                  [](const Lane* d, Lane* r) { W::weight(d, r); });
+    }
+}
+
+// products[p] (count x panels of columns) = inputs[p] weights[p]
+template <int Outputs, int64_t Pitch>
+void multiply(const Layout<Outputs, Pitch>& l, const float* inputs, int64_t count, const float* weights, int64_t outputs,
+              float* products, int64_t pitch, int64_t position) {
+  using Y = Layout<Outputs, Pitch>;
+  for (int64_t p = 0; p < Y::positions; ++p)
+    for (int64_t kb = 0; kb < l.k_blocks; ++kb)
+      for (int64_t o = 0; o < outputs; o += Y::columns) {
+        const float* b = weights + o / Y::columns * l.weight_panel() + p * l.weight_position() + kb * kBlockK * Y::columns;
+        const int64_t n = min64(outputs - o, Y::columns), kc = l.depth(kb);
+        for (int64_t i = 0; i < count; i += Y::rows) {
+          const float* a = inputs + p * l.input_position() + kb * l.input_block() + i * Pitch;
+          const Store<float> store{products + p * position + i * pitch + o, pitch, kb > 0};
+          const int64_t m = min64(count - i, Y::rows);
+          if (n <= Lane::lanes)
+            micro_kernel<float, 1, Pitch>(a, b, kc, store, m, n);
+          else
+            micro_kernel<float, kPanelVectors, Pitch>(a, b, kc, store, m, n);
+        }
+      }
+}
+
+// The results of tiles [first, first + count) for output channels [o0, o0 + outputs).
+template <int Outputs>
+void transform_products(const Correlation& g, const Tiling& t, const float* products, int64_t pitch, int64_t position,
+                        int64_t first, int64_t count, int64_t o0, int64_t outputs) {
+  using W = Winograd<Outputs>;
+  constexpr int64_t L = Lane::lanes, S = W::size, M = W::outputs;
+  const int64_t row = g.out[1] * g.outputs;
+  TilePlace at(t, first);
+  for (int64_t i = 0; i < count; ++i, at.advance(t)) {
+    const int64_t i0 = at.row * M, j0 = at.column * M;
+    const int64_t height = min64(M, g.out[0] - i0), width = min64(M, g.out[1] - j0);
+    float* y = g.y + (at.image * g.out[0] + i0) * row + j0 * g.outputs + o0;
+    for (int64_t o = 0; o < outputs; o += L) {
+      const int64_t n = min64(L, outputs - o);
+      Lane m[S][S], result[M][M];
+#pragma GCC unroll 6
+      for (int64_t u = 0; u < S; ++u)
+#pragma GCC unroll 6
+        for (int64_t v = 0; v < S; ++v) m[u][v] = Lane::load(products + (u * S + v) * position + i * pitch + o);
+      transform_square(m, result, [](const Lane* d, Lane* r) { W::output(d, r); });
+#pragma GCC unroll 4
+      for (int64_t u = 0; u < M; ++u)
+#pragma GCC unroll 4
+        for (int64_t v = 0; v < M; ++v)
+          if (u < height && v < width)
+            g.epilogue(result[u][v], o0 + o, n).store_n(y + u * row + v * g.outputs + o, n);
+    }
+  }
+}
+
+// Rows of the last panel that hold no tile: they are multiplied, though not stored.
+template <int Outputs, int64_t Pitch>
+void clear_rest(const Layout<Outputs, Pitch>& l, int64_t count, float* inputs) {
+  const int64_t rest = ceil_div(count, l.rows) * l.rows - count;
+  if (rest == 0) return;
+  for (int64_t p = 0; p < l.positions * l.k_blocks; ++p)
+    std::memset(inputs + p * l.input_block() + count * Pitch, 0, static_cast<size_t>(rest * Pitch) * sizeof(float));
+}
+
+template <int Outputs, int64_t Pitch>
+void by_tiles(const Correlation& g, const Tiling& t, int64_t tiles, int64_t block) {
+  using Y = Layout<Outputs, Pitch>;
+  const Y l(g.channels, block);
+  const int64_t panels = ceil_div(g.outputs, Y::columns), pitch = panels * Y::columns + 16, position = block * pitch;
+  Scratch<float> weights(panels * l.weight_panel());
+  parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) transform_weights(l, g, j * Y::columns, weights.data + j * l.weight_panel());
+  });
+  parallel_for(tiles, block, [&](int64_t begin, int64_t end) {
+    Scratch<float> inputs(l.inputs()), products(Y::positions * position);
+    Scratch<float> border(Y::positions * min64(g.channels, kBlockK));
+    transform_inputs(l, t, g.x, begin, end - begin, 0, inputs.data, border.data);
+    clear_rest(l, end - begin, inputs.data);
+    multiply(l, inputs.data, end - begin, weights.data, g.outputs, products.data, pitch, position);
+    transform_products<Outputs>(g, t, products.data, pitch, position, begin, end - begin, 0, g.outputs);
+  });
+}
+
+template <int Outputs, int64_t Pitch>
+void by_panels(const Correlation& g, const Tiling& t, int64_t tiles) {
+  using Y = Layout<Outputs, Pitch>;
+  const Y l(g.channels, tiles);
+  const int64_t panels = ceil_div(g.outputs, Y::columns), pitch = Y::columns + 16, position = tiles * pitch;
+  Scratch<float> inputs(l.inputs());
+  parallel_for(tiles, Y::rows, [&](int64_t begin, int64_t end) {
+    Scratch<float> border(Y::positions * min64(g.channels, kBlockK));
+    transform_inputs(l, t, g.x, begin, end - begin, begin, inputs.data, border.data);
+  });
+  clear_rest(l, tiles, inputs.data);
+  parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
+    Scratch<float> weights(l.weight_panel()), products(Y::positions * position);
+    for (int64_t j = begin; j < end; ++j) {
+      const int64_t o = j * Y::columns, n = min64(g.outputs - o, Y::columns);
+      transform_weights(l, g, o, weights.data);
+      multiply(l, inputs.data, tiles, weights.data, n, products.data, pitch, position);
+      transform_products<Outputs>(g, t, products.data, pitch, position, 0, tiles, o, n);
+    }
+  });
+}
+
+template <int Outputs, int64_t Pitch>
+void correlate_pitched(const Correlation& g) {
+  const Tiling t = input_tiling<Outputs>(g.in[0], g.in[1], g.channels, g.out[0], g.out[1], g.pad);
+  const int64_t tiles = g.batch * t.per_image();
+  constexpr int64_t positions = Winograd<Outputs>::size * Winograd<Outputs>::size;
+  constexpr int64_t kManyWeights = int64_t{1} << 20, kFewTiles = 64 * kPanelRows;
+  if (positions * g.channels * g.outputs > kManyWeights && tiles <= kFewTiles) return by_panels<Outputs, Pitch>(g, t, tiles);
+  by_tiles<Outputs, Pitch>(g, t, tiles, min64(4, ceil_div(tiles, kPanelRows)) * kPanelRows);
+}
+
+template <int Outputs>
+void correlate(const Correlation& g) {
+  if (g.batch * g.out[0] * g.out[1] * g.outputs == 0) return;
+  if (g.channels <= 64) return correlate_pitched<Outputs, 64 + 16>(g);
+  if (g.channels <= 128) return correlate_pitched<Outputs, 128 + 16>(g);
+  correlate_pitched<Outputs, kPitch>(g);
+}
+
+void forward(const ConvArgs& a, int tile) { tile == 4 ? correlate<4>(forward_of(a)) : correlate<2>(forward_of(a)); }
+void data_gradient(const ConvArgs& a, int tile) {
+  tile == 4 ? correlate<4>(data_gradient_of(a)) : correlate<2>(data_gradient_of(a));
+}
+
+PYDL_REGISTER(winograd_forward, forward);
+PYDL_REGISTER(winograd_data_gradient, data_gradient);
+
+}  // namespace
+}  // namespace pydl

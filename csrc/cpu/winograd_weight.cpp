@@ -1,0 +1,187 @@
+// Winograd convolution, weight gradient. Per position p of a tile: sums[p] (O x C) = gradients[p]' (O x tiles) inputs[p] (tiles
+// x C); both factors are used as their transforms leave them, without packing.
+//
+// Two schedules. Few channels: each of a fixed number of pieces of the tiles has its own sums, a block of tiles at a time goes
+// through transform and product within the cache of one core, and the pieces' sums are added in order. Many channels: a large
+// block of tiles is transformed by all threads, then each thread computes the sums of some outputs and channels.
+#include "cpu/winograd.h"
+
+#include "cpu/winograd_tile.h"
+
+namespace pydl {
+namespace {
+
+struct Gradient {
+  int64_t batch, channels, outputs;
+  int64_t in[2], out[2], pad[2];
+  const float *x, *dy;
+  float* dw;
+  int64_t w_out, w_in, w_tap[2];
+};
+
+// Pitches keep the rows of a panel in different cache sets; whole panels may be read beyond the last channel.
+template <int Outputs>
+struct GradientLayout {
+  using W = Winograd<Outputs>;
+  static constexpr int64_t positions = W::size * W::size, rows = Tile<float>::rows, columns = Tile<float>::columns;
+  int64_t tiles, pitch_x, pitch_dy;
+
+  GradientLayout(const Gradient& g, int64_t t)
+      : tiles(t), pitch_x(ceil_div(g.channels, columns) * columns + 16), pitch_dy(ceil_div(g.outputs, 16) * 16 + 16) {}
+  int64_t inputs() const { return positions * tiles * pitch_x; }
+  int64_t gradients() const { return positions * tiles * pitch_dy; }
+};
+
+template <int Outputs>
+void transform_tiles(const Gradient& g, const GradientLayout<Outputs>& l, const Tiling& tx, const Tiling& ty, int64_t first,
+                     int64_t count, int64_t row, float* inputs, float* gradients, float* border) {
+  using W = Winograd<Outputs>;
+  TilePlace at(tx, first);
+  for (int64_t i = row; i < row + count; ++i, at.advance(tx)) {
+    const Patch p = find_patch<W::size>(tx, g.x, at, 0, g.channels, border);
+    transform_patch<W::size, W::size>(p.data, p.row, p.column, g.channels, inputs + i * l.pitch_x, l.tiles * l.pitch_x,
+                                      [](const Lane* d, Lane* r) { W::input(d, r); });
+    const Patch q = find_patch<W::outputs>(ty, g.dy, at, 0, g.outputs, border);
+    transform_patch<W::outputs, W::size>(q.data, q.row, q.column, g.outputs, gradients + i * l.pitch_dy, l.tiles * l.pitch_dy,
+                                         [](const Lane* d, Lane* r) { W::gradient(d, r); });
+  }
+}
+
+// sums[p] of outputs [o0, o0 + outputs) and channels [c0, c0 + channels) over `count` tiles.
+template <int Outputs>
+void multiply_tiles(const GradientLayout<Outputs>& l, const float* inputs, const float* gradients, int64_t count, int64_t o0,
+                    int64_t outputs, int64_t c0, int64_t channels, bool accumulate, float* sums, int64_t pitch,
+                    int64_t position) {
+  using Y = GradientLayout<Outputs>;
+  for (int64_t p = 0; p < Y::positions; ++p) {
+    const float *a = gradients + p * l.tiles * l.pitch_dy + o0, *b = inputs + p * l.tiles * l.pitch_x + c0;
+    outer_block<float>(a, l.pitch_dy, nullptr, b, l.pitch_x, outputs, channels, count,
+                       Store<float>{sums + p * position, pitch, accumulate});
+  }
+}
+
+// The nine taps, as [tap][channel], of n channels of one output to their places.
+PYDL_INLINE void scatter_taps(const Gradient& g, const float* taps, int64_t n, float* dw) {
+  constexpr int64_t L = Lane::lanes;
+  if (g.w_tap[0] == 3 && g.w_tap[1] == 1) {
+    for (int64_t t = 0; t < 9; t += L) transpose_square(taps + t * L, L, min64(9 - t, L), n, dw + t, g.w_in, false);
+    return;
+  }
+  for (int64_t t = 0; t < 9; ++t)
+    for (int64_t c = 0; c < n; ++c) dw[c * g.w_in + t / 3 * g.w_tap[0] + t % 3 * g.w_tap[1]] = taps[t * L + c];
+}
+
+// From the sums of one output, channels [c0, c0 + channels), to its taps. Sums of several pieces (`piece` apart) are added first.
+template <int Outputs>
+void transform_sums(const Gradient& g, const float* sums, int64_t position, int64_t pieces, int64_t piece, int64_t o, int64_t c0,
+                    int64_t channels) {
+  using W = Winograd<Outputs>;
+  constexpr int64_t L = Lane::lanes, S = W::size;
+  alignas(64) float taps[9 * L];
+  for (int64_t c = 0; c < channels; c += L) {
+    Lane u[S][S], result[3][3];
+#pragma GCC unroll 6
+    for (int64_t i = 0; i < S; ++i)
+#pragma GCC unroll 6
+      for (int64_t j = 0; j < S; ++j) u[i][j] = Lane::load(sums + (i * S + j) * position + c);
+    for (int64_t k = 1; k < pieces; ++k)
+#pragma GCC unroll 6
+      for (int64_t i = 0; i < S; ++i)
+#pragma GCC unroll 6
+        for (int64_t j = 0; j < S; ++j) u[i][j] += Lane::load(sums + k * piece + (i * S + j) * position + c);
+    transform_square(u, result, [](const Lane* d, Lane* r) { W::weight_gradient(d, r); });
+    for (int64_t t = 0; t < 9; ++t) result[t / 3][t % 3].store(taps + t * L);
+    scatter_taps(g, taps, min64(L, channels - c), g.dw + o * g.w_out + (c0 + c) * g.w_in);
+  }
+}
+
+template <int Outputs>
+Tiling gradient_tiling(const Gradient& g, const Tiling& tx) {
+  return {g.out[0], g.out[1], g.outputs, tx.rows, tx.columns, Outputs, {0, 0}};
+}
+
+template <int Outputs>
+void by_pieces(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t block, int64_t pieces) {
+  using Y = GradientLayout<Outputs>;
+  const Tiling ty = gradient_tiling<Outputs>(g, tx);
+  const Y l(g, block);
+  const int64_t pitch = l.pitch_x, position = g.outputs * pitch, piece = Y::positions * position;
+  const int64_t per_piece = ceil_div(ceil_div(tiles, block), pieces) * block;
+  pieces = ceil_div(tiles, per_piece);
+  Scratch<float> sums(pieces * piece);
+  parallel_for(tiles, per_piece, [&](int64_t begin, int64_t end) {
+    Scratch<float> inputs(l.inputs()), gradients(l.gradients()), border(Y::positions * max64(g.channels, g.outputs));
+    for (int64_t t = begin; t < end; t += block) {
+      const int64_t count = min64(block, end - t);
+      transform_tiles(g, l, tx, ty, t, count, 0, inputs.data, gradients.data, border.data);
+      multiply_tiles(l, inputs.data, gradients.data, count, 0, g.outputs, 0, g.channels, t > begin,
+                     sums.data + begin / per_piece * piece, pitch, position);
+    }
+  });
+  parallel_for(g.outputs, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; ++o)
+      transform_sums<Outputs>(g, sums.data + o * pitch, position, pieces, piece, o, 0, g.channels);
+  });
+}
+
+template <int Outputs>
+void by_channels(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t block) {
+  using Y = GradientLayout<Outputs>;
+  const Tiling ty = gradient_tiling<Outputs>(g, tx);
+  const Y l(g, block);
+  constexpr int64_t kOutputs = 4 * Y::rows, kChannels = 4 * Y::columns;  // of one item of work
+  const int64_t o_items = ceil_div(g.outputs, kOutputs), c_items = ceil_div(g.channels, kChannels);
+  const int64_t pitch = kChannels + 16, position = kOutputs * pitch, item = Y::positions * position;
+  const bool once = tiles <= block;  // then sums need not outlive their item
+  Scratch<float> inputs(l.inputs()), gradients(l.gradients()), kept(once ? 0 : o_items * c_items * item);
+  for (int64_t first = 0; first < tiles; first += block) {
+    const int64_t count = min64(block, tiles - first);
+    parallel_for(count, 8, [&](int64_t begin, int64_t end) {
+      Scratch<float> border(Y::positions * max64(g.channels, g.outputs));
+      transform_tiles(g, l, tx, ty, first + begin, end - begin, begin, inputs.data, gradients.data, border.data);
+    });
+    parallel_for(o_items * c_items, 1, [&](int64_t begin, int64_t end) {
+      Scratch<float> own(once ? item : 0);
+      for (int64_t k = begin; k < end; ++k) {
+        const int64_t o0 = k / c_items * kOutputs, c0 = k % c_items * kChannels;
+        const int64_t outputs = min64(g.outputs - o0, kOutputs), channels = min64(g.channels - c0, kChannels);
+        float* sums = once ? own.data : kept.data + k * item;
+        multiply_tiles(l, inputs.data, gradients.data, count, o0, outputs, c0, channels, first > 0, sums, pitch, position);
+        if (first + count < tiles) continue;
+        for (int64_t o = 0; o < outputs; ++o)
+          transform_sums<Outputs>(g, sums + o * pitch, position, 1, 0, o0 + o, c0, channels);
+      }
+    });
+  }
+}
+
+void clear(const Gradient& g) {
+  for (int64_t o = 0; o < g.outputs; ++o)
+    for (int64_t c = 0; c < g.channels; ++c)
+      for (int64_t t = 0; t < 9; ++t) g.dw[o * g.w_out + c * g.w_in + t / 3 * g.w_tap[0] + t % 3 * g.w_tap[1]] = 0;
+}
+
+template <int Outputs>
+void weight_gradient_tiled(const Gradient& g) {
+  const Tiling tx = input_tiling<Outputs>(g.in[0], g.in[1], g.channels, g.out[0], g.out[1], g.pad);
+  const int64_t tiles = g.batch * tx.per_image();
+  if (tiles == 0) return clear(g);
+  constexpr int64_t positions = Winograd<Outputs>::size * Winograd<Outputs>::size;
+  constexpr int64_t kPieces = 16, kMostSums = int64_t{1} << 23, kBlock = 64, kLargeBlock = 256;
+  if (kPieces * positions * g.channels * g.outputs <= kMostSums)
+    by_pieces<Outputs>(g, tx, tiles, kBlock, kPieces);
+  else
+    by_channels<Outputs>(g, tx, tiles, min64(kLargeBlock, tiles));
+}
+
+void weight_gradient(const ConvArgs& a, int tile) {
+  const int64_t* s = a.weight.strides;
+  const Gradient g{a.batch, a.channels_in, a.channels_out, {a.in[1], a.in[2]}, {a.out[1], a.out[2]}, {a.pad[1], a.pad[2]},
+                   a.x.as<float>(), a.y.as<float>(), a.weight.as<float>(), s[0], s[1], {s[3], s[4]}};
+  tile == 4 ? weight_gradient_tiled<4>(g) : weight_gradient_tiled<2>(g);
+}
+
+PYDL_REGISTER(winograd_weight_gradient, weight_gradient);
+
+}  // namespace
+}  // namespace pydl
