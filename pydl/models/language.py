@@ -58,10 +58,9 @@ class RNNLanguageModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.rnn = recurrent(cell, embed_dim, hidden_size, num_layers, dropout)
         self.decoder = nn.Linear(hidden_size, vocabulary_size)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        nn.init.uniform_(self.decoder.weight, -0.1, 0.1)
         nn.init.zeros_(self.decoder.bias)
-        if tied:
+        if tied:  # scores of standard normal vectors would be too large
+            nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
             self.decoder.weight = self.embedding.weight
 
     def forward(self, input: Any, state: Any = None) -> tuple[Any, Any]:

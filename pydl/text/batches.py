@@ -175,31 +175,55 @@ class BPTTBatches:
     ids : integers (N,)
     batch_size, steps : int
         B and T.
+    pieces : int
+        An epoch is one such part of every row, the next epoch the next part, so that a long text is validated more than once a
+        pass.
+    overlap : int
+        For models without a carried state: so many tokens before each window are put in front of it, to be read but not
+        predicted again: their targets are -100, which the losses and `Perplexity` leave out.
     """
 
-    def __init__(self, ids: Any, batch_size: int, steps: int) -> None:
+    def __init__(self, ids: Any, batch_size: int, steps: int, pieces: int = 1, overlap: int = 0) -> None:
         array = _array(ids)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise ShapeError(f"[BPTTBatches] ids of shape {array.shape} and dtype {array.dtype}; expected integers with one axis")
-        if batch_size < 1 or steps < 1:
-            raise ArgumentError(f"BPTTBatches: batch_size={batch_size} and steps={steps} must be positive")
+        if batch_size < 1 or steps < 1 or pieces < 1 or overlap < 0:
+            raise ArgumentError(f"BPTTBatches: batch_size={batch_size}, steps={steps}, pieces={pieces} must be positive and "
+                                f"overlap={overlap} not negative")
         row = (len(array) - 1) // batch_size
         if row < 1:
             raise ArgumentError(f"BPTTBatches: {len(array)} tokens are too few for batch_size={batch_size}; it needs at least "
                                 f"{batch_size + 1}")
-        self.batch_size, self.steps = batch_size, steps
+        if pieces > -(-row // steps):
+            raise ArgumentError(f"BPTTBatches: pieces={pieces}, but a row of {row} tokens has {-(-row // steps)} windows of "
+                                f"{steps}")
+        self.batch_size, self.steps, self.pieces, self.overlap = batch_size, steps, pieces, overlap
+        self._piece = 0
         self.inputs = array[: row * batch_size].reshape(batch_size, row).astype(np.int64)
         self.targets = array[1 : row * batch_size + 1].reshape(batch_size, row).astype(np.int64)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the piece of this epoch."""
+        self._piece = epoch % self.pieces
+
+    def _starts(self) -> range:
+        """Where the windows of this piece begin."""
+        windows = -(-self.inputs.shape[1] // self.steps)
+        first, last = (i * windows // self.pieces for i in (self._piece, self._piece + 1))
+        return range(first * self.steps, min(last * self.steps, self.inputs.shape[1]), self.steps)
+
     def __len__(self) -> int:
-        return -(-self.inputs.shape[1] // self.steps)
+        return len(self._starts())
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        for start in range(0, self.inputs.shape[1], self.steps):
-            window = slice(start, start + self.steps)
-            yield wrap(np.ascontiguousarray(self.inputs[:, window])), wrap(np.ascontiguousarray(self.targets[:, window]))
+        for start in self._starts():
+            before = min(self.overlap, start)
+            window = slice(start - before, start + self.steps)
+            targets = self.targets[:, window].copy()
+            targets[:, :before] = -100
+            yield wrap(np.ascontiguousarray(self.inputs[:, window])), wrap(targets)
 
     @property
     def tokens(self) -> int:
-        """Predicted tokens in a pass."""
+        """Predicted tokens in a pass over all pieces."""
         return int(self.inputs.size)

@@ -41,8 +41,6 @@ class NGramModel:
     def __init__(self, order: int, size: int) -> None:
         if order < 1 or size < 1:
             raise ArgumentError(f"NGramModel: order={order} and size={size} must be positive")
-        if size ** min(order, 2) >= 2**62:
-            raise ArgumentError(f"NGramModel: size={size} is too large")
         self.order, self.size = order, size
         self._counts: list[dict[Any, dict[int, int]]] = []
         self._sums: list[dict[Any, tuple[int, int]]] = []  # {context: (sum of the counts, different tokens)} for each order
@@ -62,13 +60,22 @@ class NGramModel:
             self._discounts.insert(0, n1 / (n1 + 2 * n2) if n1 and n2 else 0.5)
             self._counts.insert(0, self._table(grams, counts))
             if n > 1:  # a shorter n-gram counts once for each different token before it
-                grams, counts = np.unique(grams[:, 1:], axis=0, return_counts=True)
+                grams, counts = self._distinct(grams[:, 1:])
         self._sums = [{c: (sum(f.values()), len(f)) for c, f in table.items()} for table in self._counts]
         return self
 
     def _count(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         windows = np.lib.stride_tricks.sliding_window_view(tokens, self.order)
-        return np.unique(windows, axis=0, return_counts=True)
+        return self._distinct(windows)
+
+    def _distinct(self, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The different rows and how often each comes."""
+        n = grams.shape[1]
+        if self.size**n >= 2**62:
+            return np.unique(grams, axis=0, return_counts=True)
+        powers = self.size ** np.arange(n - 1, -1, -1, dtype=np.int64)  # a row as one number: sorts much faster
+        codes, counts = np.unique(grams @ powers, return_counts=True)
+        return codes[:, None] // powers % self.size, counts
 
     @staticmethod
     def _table(grams: np.ndarray, counts: np.ndarray) -> dict[Any, dict[int, int]]:

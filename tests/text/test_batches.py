@@ -130,6 +130,34 @@ def test_bptt_windows_go_on_where_the_last_ended(n, rows, steps):
     assert {x.shape[1] for x, _ in pairs[:-1]} <= {steps}
 
 
+def test_bptt_pieces_are_one_pass():
+    ids = np.arange(203)
+    batches = BPTTBatches(ids, 4, 7, pieces=3)
+    seen = []
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        assert len(batches) == len(list(batches)) in (2, 3)
+        seen += [x.data for x, _ in batches]
+    assert np.array_equal(np.concatenate(seen, 1), batches.inputs)
+    batches.set_epoch(3)
+    assert np.array_equal(next(iter(batches))[0].data, batches.inputs[:, :7])
+    with pytest.raises(ArgumentError, match="has 8 windows of 7"):
+        BPTTBatches(ids, 4, 7, pieces=9)
+
+
+def test_bptt_overlap_is_read_but_not_predicted():
+    batches = BPTTBatches(np.arange(101), 2, 10, overlap=6)
+    predicted = []
+    for i, (x, y) in enumerate(batches):
+        before = 6 if i else 0
+        assert x.data.shape == y.data.shape == (2, 10 + before)
+        assert (y.data[:, :before] == -100).all()
+        assert np.array_equal(y.data[:, before:], x.data[:, before:] + 1)
+        assert np.all(np.diff(x.data, axis=1) == 1)
+        predicted.append(y.data[:, before:])
+    assert np.array_equal(np.concatenate(predicted, 1), batches.targets)
+
+
 def test_bptt_errors():
     with pytest.raises(ArgumentError, match="at least 9"):
         BPTTBatches(np.arange(8), 8, 3)

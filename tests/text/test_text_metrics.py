@@ -132,6 +132,13 @@ def test_kneser_ney_bigrams_by_hand():
     assert model.probability([2], 0) == pytest.approx(lower)  # never seen before another: the lower order
 
 
+def test_rows_and_codes_count_the_same():
+    ids = np.random.default_rng(0).integers(0, 5, 300)
+    small, large = NGramModel(4, 5).fit(ids), NGramModel(4, 2**20).fit(ids)  # the second cannot write four tokens as one number
+    assert small._counts == large._counts
+    assert small._discounts == large._discounts
+
+
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_ngram_probabilities_sum_to_one(order):
     rng = np.random.default_rng(order)
