@@ -12,7 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 QUICK = {
     "autodiff": [], "linear_regression": [], "logistic_regression": [], "mnist1d": [], "perceptron": [],
-    "lenet5": ["--data", "mnist5k"],
+    "lenet5": ["--data", "mnist5k"], "char_language_model": ["--download"], "word_language_model": ["--download"],
 }  # fmt: skip
 
 
@@ -29,6 +29,8 @@ def test_all_examples_are_listed():
 @pytest.mark.parametrize("name", QUICK)
 def test_quick(name, tmp_path):
     done = run(name, tmp_path, "--quick", *QUICK[name])
+    if "FetchError" in done.stderr or "DatasetNotFoundError" in done.stderr:
+        pytest.skip(f"the data cannot be had here: {done.stderr.splitlines()[-1][:300]}")
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "metrics.json").read_text())["results"]
     wrong = {figure: r for figure, r in results.items() if r["holds"] is False}

@@ -14,6 +14,10 @@ __all__ = ["PackageFiles"]
 _UNPACK = {"pip": "pip download --no-deps {0}=={1}", "npm": "npm pack {0}@{1}", "apt": "apt-get download {0}"}
 
 
+def _few(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"
+
+
 @dataclass(frozen=True)
 class PackageFiles:
     """A set of files inside one package.
@@ -72,9 +76,9 @@ class PackageFiles:
             if all(path.is_file() for path in found.values()):
                 return found
         commands = (f"{self.asked}; or `{_UNPACK[self.manager].format(self.name, self.version)}`, and "
-                    f"{', '.join(members[n] for n in wanted)} out of it into that folder")
+                    f"{_few([members[n] for n in wanted])} out of it into that folder")
         if not download:
-            raise DatasetNotFoundError(f"no {', '.join(wanted)} in {', '.join(map(str, places))}. What provides it: {commands}")
+            raise DatasetNotFoundError(f"no {_few(wanted)} in {', '.join(map(str, places))}. What provides it: {commands}")
         try:
             chosen = {members[n]: self.files[members[n]] for n in wanted}
             fetch_package(self.manager, self.name, self.version, chosen, places[-1])
