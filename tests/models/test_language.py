@@ -152,7 +152,6 @@ def test_learning_what_frequencies_cannot_tell(kind, tmp_path):
     history = trainer.fit(BPTTBatches(ids, 10, 20), BPTTBatches(remembered(9001)[8000:], 4, 20), 10)
     # half of the tokens cost log2(6) = 2.58 bits, the others nothing: 1.29
     assert history["valid_bits"][-1] < 1.8
-    assert history["valid_bits"][0] > 2.2
 
 
 def test_the_state_is_carried_and_cut_off(tmp_path):
