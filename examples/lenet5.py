@@ -9,30 +9,17 @@ from common import Result, finish, fit, options, picture
 
 import pydl
 from pydl import nn, optim
-from pydl.data import MNIST, DataLoader, FashionMNIST, MNIST5k, Subset, sample_generator
+from pydl.data import MNIST, DataLoader, FashionMNIST, MNIST5k, Subset
 from pydl.metrics import Accuracy, ConfusionMatrix
 from pydl.models import LeNet5
 from pydl.train import Trainer
+from pydl.vision.transforms import RandomAffine
 
 DATA = {"fashion": FashionMNIST, "mnist": MNIST, "mnist5k": MNIST5k}
 TARGET = {"fashion": 90.0, "mnist": 98.5, "mnist5k": 97.5}
 EPOCHS = {"fashion": 15, "mnist": 8, "mnist5k": 60}
-
-
-def jitter(image: np.ndarray) -> np.ndarray:
-    """Turn by up to 12 degrees, scale by up to 10 % and shift by up to 2 pixels, with bilinear interpolation."""
-    rng = sample_generator()
-    angle, scale = np.deg2rad(rng.uniform(-12, 12)), rng.uniform(0.9, 1.1)
-    shift = rng.uniform(-2, 2, size=2)
-    height, width = image.shape[-2:]
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    y, x = rows - (height - 1) / 2 - shift[0], columns - (width - 1) / 2 - shift[1]
-    sources = [(np.cos(angle) * y - np.sin(angle) * x) / scale + (height - 1) / 2,
-               (np.sin(angle) * y + np.cos(angle) * x) / scale + (width - 1) / 2]  # fmt: skip
-    top, left = (np.clip(np.floor(s).astype(int), 0, n - 2) for s, n in zip(sources, (height, width), strict=True))
-    a, b = (np.clip(s - f, 0, 1) for s, f in zip(sources, (top, left), strict=True))
-    inside = (1 - a) * ((1 - b) * image[..., top, left] + b * image[..., top, left + 1])
-    return (inside + a * ((1 - b) * image[..., top + 1, left] + b * image[..., top + 1, left + 1])).astype(np.float32)
+# Turned by up to 12 degrees, shifted by up to 2 pixels, scaled by up to 10 %.
+MOVED = RandomAffine(12, translate=(2 / 28, 2 / 28), scale=(0.9, 1.1), interpolation="bilinear")
 
 
 def main() -> None:
@@ -45,7 +32,7 @@ def main() -> None:
     args.epochs = args.epochs or EPOCHS[args.data]
     source = DATA[args.data]
     if args.data == "mnist5k":  # comes with a package
-        train, test = source(train=True, transform=jitter), source(train=False)
+        train, test = source(train=True, transform=MOVED), source(train=False)
     else:
         train, test = (source(train=part, download=args.download) for part in (True, False))
     if args.quick:  # every 10th, so that sets that are sorted by class keep all classes

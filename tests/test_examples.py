@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 QUICK = {
     "autodiff": [], "linear_regression": [], "logistic_regression": [], "mnist1d": [], "perceptron": [],
     "lenet5": ["--data", "mnist5k"], "char_language_model": ["--download"], "word_language_model": ["--download"],
+    "augmentation": [], "filters": [], "fourier": [], "kmeans": [], "linear_classifier": [],
 }  # fmt: skip
 
 
