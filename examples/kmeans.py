@@ -32,7 +32,7 @@ def quantise(image: np.ndarray, args) -> dict[int, tuple[float, float]]:
         shown[k] = means.cluster_centers_[means.predict(pixels)].reshape(image.shape)
         random = drawn.cluster_centers_[drawn.predict(pixels)].reshape(image.shape)
         quality[k] = decibels(image, shown[k]), decibels(image, random)
-        print(f"{k:3d} colours: {quality[k][0]:.1f} dB with means ({means.n_iter_} steps), {quality[k][1]:.1f} dB with random ones")
+        print(f"{k:3d} colours: {quality[k][0]:.1f} dB with means, {quality[k][1]:.1f} dB with random ones")
     with picture(args.out / "colours.png", 2, 4, figsize=(14, 5.2)) as axes:
         axes[0, 0].imshow(image)
         axes[0, 0].set_title(f"{len(np.unique(pixels, axis=0)):,} colours", fontsize=10)

@@ -32,7 +32,7 @@ def svm(scores, labels):
 LOSSES = {"softmax": pydl.cross_entropy, "svm": svm, "one against all": one_against_all}
 
 
-def train(data: TensorDataset, held_out: TensorDataset, name: str, args, folder: str = "") -> tuple[float, nn.Module, list[float]]:
+def train(data: TensorDataset, held_out: TensorDataset, name: str, args, folder: str = "") -> tuple[float, nn.Module, list]:
     """Error in percent, the model, and the error after each epoch."""
     pydl.manual_seed(args.seed)
     model = nn.Linear(data.arrays[0].shape[1], 10)
