@@ -91,7 +91,8 @@ def train(way: dict, name: str, digits: MNIST5k, held_out: MNIST5k, count: int, 
     trainer = Trainer(
         model, optimizer, pydl.cross_entropy, {"accuracy": SoftAccuracy()},
         scheduler=optim.lr_scheduler.WarmupCosine(optimizer, steps // 20, steps), scheduler_per_step=True,
-        out=args.out / name.replace(" ", "_"), seed=args.seed, checkpoint_epochs=max(args.epochs // 5, 1), progress=False, plot=False,
+        out=args.out / name.replace(" ", "_"), seed=args.seed, checkpoint_epochs=max(args.epochs // 5, 1),
+        progress=False, plot=False,
     )  # fmt: skip
     history = fit(trainer, loader, DataLoader(held_out, batch_size=500), args)
     return 100 * (1 - history["valid_accuracy"][-1])
