@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pydl.data.dataset import Dataset
-from pydl.errors import ArgumentError, MissingExtraError, PydlError
+from pydl.errors import ArgumentError
+from pydl.vision.io import read_image
 
 __all__ = ["IMAGE_EXTENSIONS", "ImageFolder", "load_image"]
 
@@ -27,20 +28,10 @@ def load_image(path: str | os.PathLike[str], mode: str = "RGB") -> np.ndarray:
 
     Raises
     ------
-    PydlError
+    pydl.vision.io.ImageError
         Naming a file that cannot be read.
     """
-    try:
-        from PIL import Image
-    except ImportError:
-        raise MissingExtraError("reading images needs Pillow: pip install 'pydl[vision]'") from None
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert(mode), np.float32)
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
-        raise PydlError(f"{path} cannot be read as an image: {error}") from error
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) * np.float32(1 / 255)
+    return read_image(path, mode) * np.float32(1 / 255)
 
 
 class ImageFolder(Dataset):

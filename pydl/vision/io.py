@@ -48,11 +48,11 @@ def read_image(path: PathLike, mode: str = "RGB") -> np.ndarray:
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
     except pil.UnidentifiedImageError:
-        raise ImageError(f"{path} is not an image in a format that Pillow knows ({_start_of(path)})") from None
+        raise ImageError(f"{path} cannot be read as an image: no format that Pillow knows, {_start_of(path)}") from None
     except pil.DecompressionBombError as error:
-        raise ImageError(f"{path} is refused: {error}") from None
+        raise ImageError(f"{path} cannot be read as an image: {error}") from None
     except _DAMAGED as error:
-        raise ImageError(f"{path} is a damaged image: {error}") from None
+        raise ImageError(f"{path} cannot be read as an image: it is damaged ({error})") from None
 
 
 def _start_of(path: PathLike) -> str:

@@ -136,7 +136,28 @@ def index(end: bool, dtype: Any) -> None:
         release()
 
 
-KERNELS = {f.__name__: f for f in (matmul, conv, winograd, softmax, elementwise, reduce, index)}
+def filter_planes(end: bool, dtype: Any) -> None:
+    for kh, kw, width in itertools.product([1, 3], [1, 4, 9], [*SIZES, 64, 65, 130]):
+        if width >= kw:
+            x, y = guarded((2, 5, width), dtype, end), guarded((2, 6 - kh, width - kw + 1), dtype, end)
+            _core.filter_planes(x, guarded((kh, kw), dtype, end), y)
+            release()
+
+
+def warp(end: bool, dtype: Any) -> None:
+    maps = [
+        [1, 0, 0, 0, 1, 0, 0, 0, 1], [1.3, 0.4, -3, -0.5, 0.8, 2.5, 0, 0, 1], [1, 0, 0.5, 0, 1, -0.5, 0.1, -0.2, 1],
+        [1e300, 0, 0, 0, -1e300, 0, 0, 0, 1], [0, 0, np.nan, 0, 0, np.inf, 0, 0, 1], [1, 0, 0, 0, 1, 0, 0, 0, -1],
+    ]  # fmt: skip
+    kinds = (dtype, np.uint8, np.int64, np.bool_)
+    for kind, matrix, border, (h, w) in itertools.product(kinds, maps, [0, 1, 2], [(1, 1), (1, 7), (5, 2), (9, 13)]):
+        x, y = guarded((2, h, w), kind, end), guarded((2, 6, 11), kind, end)
+        for linear in (False, True) if kind in (dtype, np.uint8) else (False,):
+            _core.warp(x, y, matrix, guarded(2, np.float64, end, data=0.0), linear, border)
+        release()
+
+
+KERNELS = {f.__name__: f for f in (matmul, conv, winograd, softmax, elementwise, reduce, index, filter_planes, warp)}
 
 if __name__ == "__main__":
     pydl.set_num_threads(2)

@@ -45,10 +45,10 @@ def test_errors(tmp_path):
     with pytest.raises(ImageError, match=r"none.png cannot be read: No such file"):
         read_image(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(ImageError, match=r"text.png is not an image .*b'hello'"):
+    with pytest.raises(ImageError, match=r"text.png cannot be read as an image: .*b'hello'"):
         read_image(tmp_path / "text.png")
     (tmp_path / "empty.png").write_bytes(b"")
-    with pytest.raises(ImageError, match=r"empty.png is not an image .*empty"):
+    with pytest.raises(ImageError, match=r"empty.png cannot be read as an image: .*empty"):
         read_image(tmp_path / "empty.png")
     with pytest.raises(ImageError, match="cannot be read: Is a directory"):
         read_image(tmp_path)

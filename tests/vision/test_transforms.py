@@ -293,6 +293,26 @@ def test_mixing_as_collate_function_is_deterministic():
         assert np.array_equal(a, b)
 
 
+class Counted(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        sample = scene(index, np.float32)
+        return sample.replace(boxes=np.repeat(sample.boxes, index, 0), labels=np.arange(index), masks=None)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_with_different_numbers_of_objects_make_a_batch(workers):
+    (batch,) = DataLoader(Counted(), batch_size=4, collate_fn=T.collate_samples, num_workers=workers)
+    assert batch["image"].shape == (4, 3, 64, 80)
+    assert [tuple(b.shape) for b in batch["boxes"]] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert [v.tolist() for v in batch["labels"]] == [[], [0], [0, 1], [0, 1, 2]]
+    assert set(batch) == {"image", "boxes", "keypoints", "labels"}
+    with pytest.raises(ShapeError, match="collate"):
+        T.collate_samples([scene(0), T.CenterCrop(5)(scene(1))])
+
+
 def test_distributions_of_random_crops():
     pydl.manual_seed(0)
     image = np.arange(6 * 6, dtype=np.uint8).reshape(1, 6, 6)

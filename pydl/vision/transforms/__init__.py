@@ -31,7 +31,7 @@ from pydl.vision.transforms.color import (
     RandomErasing,
     RandomGrayscale,
 )
-from pydl.vision.transforms.convert import ConvertImageDtype, ToArray, ToTensor
+from pydl.vision.transforms.convert import ConvertImageDtype, ToArray, ToTensor, collate_samples
 from pydl.vision.transforms.geometric import (
     CenterCrop,
     Pad,
@@ -53,5 +53,5 @@ __all__ = [
     "GeometricTransform", "Grayscale", "ImageTransform", "Lambda", "MixUp", "Move", "Normalize", "Pad", "RandomAffine",
     "RandomApply", "RandomChoice", "RandomCrop", "RandomErasing", "RandomGrayscale", "RandomHorizontalFlip", "RandomOrder",
     "RandomPerspective", "RandomResizedCrop", "RandomRotation", "RandomVerticalFlip", "Resize", "Sample",
-    "SanitizeBoundingBoxes", "ToArray", "ToTensor", "Transform", "functional",
+    "SanitizeBoundingBoxes", "ToArray", "ToTensor", "Transform", "collate_samples", "functional",
 ]  # fmt: skip

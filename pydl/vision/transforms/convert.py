@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from pydl.data.collate import default_collate
 from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.graph import TensorCore, wrap
 from pydl.vision.transforms import functional as F
 from pydl.vision.transforms.base import Transform
 from pydl.vision.transforms.sample import Sample
 
-__all__ = ["ConvertImageDtype", "ToArray", "ToTensor"]
+__all__ = ["ConvertImageDtype", "ToArray", "ToTensor", "collate_samples"]
 
 
 class ToArray(Transform):
@@ -81,6 +83,24 @@ class ConvertImageDtype(Transform):
         else:
             image = image.astype(self.dtype)
         return sample.replace(image=image)
+
+
+def collate_samples(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Join samples whose numbers of objects differ: one tensor of images (N, C, H, W), lists with an entry for each of all else.
+
+    For ``DataLoader(..., collate_fn=collate_samples)``. Boxes, masks and keypoints become tensors.
+
+    Raises
+    ------
+    ShapeError
+        If the images differ in size: a transform must bring them to one.
+    """
+    batch: dict[str, Any] = {"image": default_collate([s.image for s in samples])}
+    for name in ("boxes", "masks", "keypoints", "labels", "extra"):
+        values = [getattr(s, name) for s in samples]
+        if any(v is not None and not (name == "extra" and not v) for v in values):
+            batch[name] = [wrap(np.ascontiguousarray(v)) if isinstance(v, np.ndarray) else v for v in values]
+    return batch
 
 
 def _channels_first(image: np.ndarray) -> np.ndarray:
