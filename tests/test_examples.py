@@ -14,6 +14,7 @@ QUICK = {
     "autodiff": [], "linear_regression": [], "logistic_regression": [], "mnist1d": [], "perceptron": [],
     "lenet5": ["--data", "mnist5k"], "char_language_model": ["--download"], "word_language_model": ["--download"],
     "augmentation": [], "filters": [], "fourier": [], "kmeans": [], "linear_classifier": [],
+    "one_hot_or_embedding": ["--download"],
 }  # fmt: skip
 
 
