@@ -76,3 +76,32 @@ def test_scores_gradients_and_training(kind, layers, tied):
                 np.testing.assert_allclose(p.grad.numpy(), gradients[name].grad.numpy(), rtol=1e-6, atol=1e-9, err_msg=name)
         mine_optimizer.step()
         their_optimizer.step()
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_vector_from_ragged_sequences(cell, bidirectional):
+    """The classifier beside PyTorch's layers on packed sequences: scores and gradients."""
+    pydl.manual_seed(1)
+    mine = models.SequenceToVector(3, vocabulary_size=V, embed_dim=5, hidden_size=4, num_layers=2, cell=cell,
+                                   bidirectional=bidirectional).double()
+    layer = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell]
+    theirs = torch.nn.ModuleDict({
+        "embedding": torch.nn.Embedding(V, 5), "rnn": layer(5, 4, 2, batch_first=True, bidirectional=bidirectional),
+        "output": torch.nn.Linear(8 if bidirectional else 4, 3),
+    }).double()  # fmt: skip
+    theirs.load_state_dict({k: torch.tensor(v.numpy()) for k, v in mine.state_dict().items()})
+    rng = np.random.default_rng(2)
+    ids, lengths, target = rng.integers(0, V, (4, 6)), np.array([3, 6, 1, 4]), rng.integers(0, 3, 4)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(theirs["embedding"](torch.tensor(ids)), torch.tensor(lengths),
+                                                     batch_first=True, enforce_sorted=False)
+    _, state = theirs["rnn"](packed)
+    h = state[0] if cell == "lstm" else state
+    wanted = theirs["output"](torch.cat([h[-2], h[-1]], -1) if bidirectional else h[-1])
+    scores = mine(pydl.from_numpy(ids), pydl.from_numpy(lengths))
+    np.testing.assert_allclose(scores.detach().numpy(), wanted.detach().numpy(), rtol=1e-8, atol=1e-10)
+    pydl.cross_entropy(scores, pydl.from_numpy(target)).backward()
+    torch.nn.functional.cross_entropy(wanted, torch.tensor(target)).backward()
+    gradients = dict(theirs.named_parameters())
+    for name, p in mine.named_parameters():
+        np.testing.assert_allclose(p.grad.numpy(), gradients[name].grad.numpy(), rtol=1e-7, atol=1e-10, err_msg=name)
