@@ -26,6 +26,7 @@ class Speed(Callback):
 
     def __init__(self, tokens):
         self.tokens = tokens  # in a batch
+        self.rate = 0.0
 
     def on_epoch_start(self, trainer):
         self.started, self.first = time.perf_counter(), trainer.step
