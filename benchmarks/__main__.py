@@ -1,6 +1,6 @@
 """Speed beside PyTorch (pip install 'pydl[peers]'): every benchmark checks its outputs before it times them.
 
-steps: whole training steps of networks; rnn, attention: these kernels; overhead: the cost of small operations.
+steps: whole training steps of networks; rnn, attention, vision: these kernels; overhead: the cost of small operations.
 """
 
 import argparse
@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 
 import pydl
-from benchmarks import attention, overhead, rnn, steps
+from benchmarks import attention, overhead, rnn, steps, vision
 from benchmarks.cases import CASES
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=["steps", "rnn", "attention", "overhead"])
+    parser.add_argument("what", choices=["steps", "rnn", "attention", "vision", "overhead"])
     parser.add_argument("--case", nargs="*", choices=list(CASES), default=list(CASES), help="networks for steps (default all)")
     parser.add_argument("--threads", type=int, help="threads of both")
     parser.add_argument("--rounds", type=int, default=9, help="turns to take the median of (default 9)")
@@ -26,8 +26,8 @@ def main() -> None:
     if args.threads:
         pydl.set_num_threads(args.threads)
     torch.set_num_threads(pydl.get_num_threads())
-    if args.what in ("rnn", "attention"):
-        {"rnn": rnn, "attention": attention}[args.what].run(args.rounds)
+    if args.what in ("rnn", "attention", "vision"):
+        {"rnn": rnn, "attention": attention, "vision": vision}[args.what].run(args.rounds)
         return
     rows = steps.run(args.case, args.rounds, args.compile) if args.what == "steps" else overhead.run(args.rounds)
     if args.json:

@@ -125,6 +125,12 @@ def _table(mode: str, m: int, n: int, scale: float | None, align_corners: bool, 
 
 
 _IDENTITY = Table(np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones(1), 1, 1)
+IDENTITY = _IDENTITY.native  # for axes of size 1
+
+
+def table(mode: str, inputs: int, outputs: int, antialias: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the kernel wants to know of one axis, for code that calls it on arrays of its own layout."""
+    return _table(mode, inputs, outputs, None, False, antialias).native
 
 
 class Resample(Op):

@@ -13,9 +13,8 @@ import numpy as np
 
 from pydl import _core
 from pydl.errors import ArgumentError
-from pydl.graph import no_grad, wrap
 from pydl.ops._common import contiguous, empty
-from pydl.ops.resample import interpolate
+from pydl.ops.resample import IDENTITY, table
 from pydl.vision.filters import correlate_separable, gaussian_1d
 from pydl.vision.transforms.sample import check_image
 
@@ -77,10 +76,14 @@ def resize(image: np.ndarray, size: tuple[int, int], interpolation: str = "bilin
         return image
     if interpolation == "nearest":
         return warp(image, np.diag([w / size[1], h / size[0], 1.0]), size, "nearest", border="edge")
-    with no_grad():
-        x = wrap(image[None].astype(np.float64 if image.dtype == np.float64 else np.float32))
-        y = interpolate(x, size, mode=interpolation, antialias=antialias).data[0]
-    return _like(y, image, cut=interpolation == "bicubic")
+    x = contiguous(image.astype(np.float64 if image.dtype == np.float64 else np.float32, copy=False))
+    y = empty((len(x), *size), x.dtype)
+    tables = [table(interpolation, m, n, antialias) for m, n in zip((h, w), size, strict=True)]
+    # Each channel as an image of its own: nothing is reordered, and a vector is neighbouring columns.
+    _core.resample(x.reshape(-1, 1, h, w, 1), y.reshape(-1, 1, *size, 1), [IDENTITY, *tables])
+    if interpolation == "bilinear":  # means never leave the range
+        return np.add(y, 0.5, out=y).astype(np.uint8) if image.dtype == np.uint8 else y
+    return _like(y, image)
 
 
 def warp(
@@ -151,7 +154,8 @@ def to_float(image: np.ndarray) -> np.ndarray:
 def _like(result: np.ndarray, image: np.ndarray, cut: bool = True) -> np.ndarray:
     """Floats in the units of `image` as its dtype."""
     if image.dtype == np.uint8:
-        return np.clip(result + 0.5, 0, 255).astype(np.uint8)
+        result = result + np.float32(0.5)
+        return np.clip(result, 0, 255, out=result).astype(np.uint8)
     return np.clip(result, 0, 1, out=result).astype(image.dtype, copy=False) if cut else result.astype(image.dtype, copy=False)
 
 
