@@ -15,6 +15,7 @@ QUICK = {
     "lenet5": ["--data", "mnist5k"], "char_language_model": ["--download"], "word_language_model": ["--download"],
     "augmentation": [], "filters": [], "fourier": [], "kmeans": [], "linear_classifier": [],
     "one_hot_or_embedding": ["--download"],
+    "attention": [], "grapheme_to_phoneme": ["--download"], "long_lag": [], "translation": ["--download"],
 }  # fmt: skip
 
 
