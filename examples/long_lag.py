@@ -16,6 +16,7 @@ from pydl import nn, ops, optim
 
 CELLS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
 COLORS = {"RNN": "#c44", "LSTM": "#26a", "GRU": "#283", "LSTM, truncated": "#88b"}
+STYLES = {"RNN": "o-", "LSTM": "s-", "GRU": "^-", "LSTM, truncated": "s--"}
 SYMBOLS = 8  # that may come first, and as many that may follow
 
 
@@ -111,7 +112,8 @@ def main() -> None:
 def draw(right, flow, lags, out) -> None:
     with picture(out / "long_lag.png", 1, 2, figsize=(11, 4)) as (left, side):
         for name, by_lag in right.items():
-            left.plot(list(by_lag), list(by_lag.values()), "s--" if "," in name else "o-", color=COLORS[name], label=name)
+            left.plot(list(by_lag), list(by_lag.values()), STYLES[name], color=COLORS[name], label=name, markerfacecolor="none",
+                      markersize=9 if name == "LSTM" else 6)
         left.axhline(100 / SYMBOLS, color="0.6", linewidth=1, zorder=0)
         left.text(lags[-1], 100 / SYMBOLS + 2, "guess", color="0.4", fontsize=8, ha="right")
         left.set(xscale="log", ylim=(0, 104), xlabel="steps from the symbol to the answer", ylabel="% right of 1000 new rows",
