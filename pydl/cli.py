@@ -1,4 +1,4 @@
-"""The command ``pydl``: ``pydl info`` and ``pydl summary MODEL``; also ``python -m pydl``.
+"""The command ``pydl``: ``pydl info``, ``pydl summary MODEL``, ``pydl predict MODEL IMAGE``; also ``python -m pydl``.
 
 Exit codes: 0 done, 1 an error that a message on standard error explains, 2 a wrong command line.
 """
@@ -67,7 +67,29 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--depth", type=int, metavar="N", help="show modules down to this depth")
     table.add_argument("--list", action="store_true", help="print the names of the networks that pydl has")
     table.set_defaults(run=_summary, error=table.error)
+    _add_predict(commands)
     return parser
+
+
+def _add_predict(commands: Any) -> None:
+    command = commands.add_parser(
+        "predict", help="what is in a picture: the likeliest classes, and the picture with them beside it",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Classify pictures with a trained network.",
+        epilog="examples:\n  pydl predict efficientnet_lite0 --weights imagenet --download cat.jpg --out cat-annotated.png\n"
+        "  pydl predict lenet5 --weights out/lenet5/best.safetensors digit.png\n"
+        "  pydl predict resnet18 --weights mine.pth --arg num_classes=8 --classes names.txt a.jpg b.jpg",
+    )  # fmt: skip
+    command.add_argument("model", metavar="MODEL", help="a name (see pydl summary --list), or path/to/file.py:Class")
+    command.add_argument("image", metavar="IMAGE", nargs="+", type=Path, help="files that Pillow reads: JPEG, PNG, ...")
+    command.add_argument("--weights", metavar="W", required=True, help="a .safetensors or .pth file, or: imagenet")
+    command.add_argument("--download", action="store_true", help="fetch published weights and names if they are not there")
+    command.add_argument("--top", type=int, default=5, metavar="N", help="how many classes to show (default 5)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="save the annotated picture; a folder for several")
+    command.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one in a line")
+    command.add_argument("--size", type=_size, metavar="224x224", help="height and width that the network is given")
+    command.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="argument for the constructor")
+    command.set_defaults(run=_predict)
 
 
 def _size(text: str) -> tuple[int, ...]:
@@ -148,6 +170,51 @@ def _summary(args: argparse.Namespace) -> None:
     if len(dtypes) == 1:
         dtypes *= len(sizes)
     summary(model, sizes, dtypes, args.depth).show()
+
+
+# --------------------------------------------------------------------------- predict
+
+
+def _predict(args: argparse.Namespace) -> None:
+    import dataclasses
+
+    from pydl import models
+    from pydl.models.predict import Predictor
+
+    arguments = _arguments(args.arg)
+    wanted = models.preprocessing(args.model)
+    if os.path.splitext(args.weights)[1]:
+        model, _ = load_model(args.model, arguments)
+        models.load_weights(model, args.weights)
+        names = None
+    else:
+        known = models.published(args.model, args.weights)
+        model = models.create(args.model, weights=args.weights, download=args.download, **arguments)
+        names = known.classes(args.download) if arguments.get("num_classes", known.num_classes) == known.num_classes else None
+    if args.size is not None:
+        if len(args.size) != 2:
+            raise ArgumentError(f"--size {'x'.join(map(str, args.size))}: expected height and width, 224x224 say")
+        wanted = dataclasses.replace(wanted, size=args.size, resize=None)
+    if args.classes is not None:
+        names = _lines(args.classes)
+    predictor = Predictor(model, wanted, names)
+    for path in args.image:
+        found = predictor(path, args.top)
+        if len(args.image) > 1:
+            print(path)
+        width = max(len(c.name) for c in found)
+        for c in found:
+            print(f"{100 * c.probability:6.2f} %  {c.name.ljust(width)}  ({c.index})")
+        if args.out is not None:
+            out = args.out if len(args.image) == 1 and args.out.suffix else args.out / f"{path.stem}-annotated.png"
+            print(f"picture: {predictor.annotate(path, found, out)}")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"--classes {path}: cannot be read: {error}") from None
 
 
 def _arguments(texts: list[str]) -> dict[str, Any]:

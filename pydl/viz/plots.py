@@ -19,7 +19,7 @@ from pydl._extras import require
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph import TensorCore, no_grad, wrap
 
-__all__ = ["confusion", "curves", "decision_boundary", "images", "weights"]
+__all__ = ["confusion", "curves", "decision_boundary", "images", "prediction", "weights"]
 
 Path_ = str | os.PathLike[str]
 
@@ -189,6 +189,42 @@ def _picture(image: np.ndarray) -> np.ndarray:
     if image.ndim == 3 and image.dtype != np.uint8:
         image = np.clip(image, 0, 1)
     return image if image.dtype == np.uint8 else image.astype(np.float32)
+
+
+def prediction(image: Any, names: Sequence[str], probabilities: Sequence[float], path: Path_ | None = None, title: str = "") -> Any:
+    """Draw an image with its likeliest classes as bars beside it.
+
+    Parameters
+    ----------
+    image : Tensor or ndarray
+        As one of `images`.
+    names : sequence of str
+        The classes, likeliest first.
+    probabilities : sequence of float
+        One for each, 0 to 1.
+    path : path, optional
+        Where to save the picture.
+    title : str
+        Above the bars.
+    """
+    if len(names) != len(probabilities):
+        raise ArgumentError(f"viz.prediction: {len(names)} names for {len(probabilities)} probabilities")
+    pixels = _picture(_array(image))
+    height = 3.4
+    wide = height * float(np.clip(pixels.shape[1] / pixels.shape[0], 0.5, 2.2))
+    with _style("prediction") as figures:
+        figure = figures.Figure(figsize=(wide + 3.6, height), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(wide, 3.4))
+        left.imshow(pixels, cmap="gray")
+        left.set_axis_off()
+        rows = np.arange(len(names))
+        right.barh(rows, probabilities, color=[COLOURS[1], *(COLOURS[0] for _ in rows[1:])], height=0.62, alpha=0.55)
+        for row, (name, p) in enumerate(zip(names, probabilities, strict=True)):
+            right.text(0.01, row, f"{100 * p:.1f} %  {name}", va="center", fontsize=10)
+        right.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.6))
+        right.set_axis_off()
+        right.set_title(title, loc="left")
+        return _finish(figure, path)
 
 
 def confusion(

