@@ -9,7 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import pydl
+from pydl import nn
+from pydl.data import FashionMNIST, MNIST5k, Subset
+from pydl.data.pictures import Sprites
 from pydl.train import Trainer
 
 
@@ -43,6 +48,37 @@ def options(description: str, epochs: int, quick_epochs: int, **more: dict[str, 
     args.out.mkdir(parents=True, exist_ok=True)
     args.started = time.perf_counter()
     return args
+
+
+class Standardise(nn.Module):
+    """(x - mean) / std of the images to train on, in front of a network."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        super().__init__()
+        self.mean, self.std = float(images.mean()) / 255, float(images.std()) / 255
+
+    def forward(self, x: Any) -> Any:
+        return (x - self.mean) * (1 / self.std)
+
+
+def small_images(name: str, train: int, test: int, download: bool = False) -> tuple[Any, Any, Any]:
+    """So many real images of about 32 x 32 to train and to test on, evenly out of each set, and the set to train on itself.
+
+    ``fashion``: clothes; ``mnist5k``: digits; ``sprites``: coloured figures of a game, those to test on being other figures.
+    """
+    if name == "mnist5k":
+        sets = MNIST5k(train=True), MNIST5k(train=False)
+    else:
+        source = {"fashion": FashionMNIST, "sprites": Sprites}[name]
+        sets = source(train=True, download=download), source(train=False, download=download)
+    parts = [Subset(s, np.linspace(0, len(s) - 1, min(n, len(s))).astype(int)) for s, n in zip(sets, (train, test), strict=True)]
+    return parts[0], parts[1], sets[0]
+
+
+DATA: dict[str, Any] = {
+    "data": {"choices": ["fashion", "mnist5k", "sprites"], "default": "fashion", "help": "images (default fashion)"},
+    "download": {"action": "store_true", "help": "fetch the images if they are not there"},
+}
 
 
 def fit(trainer: Trainer, train: Any, valid: Any, args: argparse.Namespace) -> pydl.train.History:

@@ -178,13 +178,14 @@ def _summary(args: argparse.Namespace) -> None:
 def _predict(args: argparse.Namespace) -> None:
     import dataclasses
 
-    from pydl import models
+    from pydl import models, nn
     from pydl.models.predict import Predictor
 
     arguments = _arguments(args.arg)
     wanted = models.preprocessing(args.model)
     if os.path.splitext(args.weights)[1]:
-        model, _ = load_model(args.model, arguments)
+        with nn.init.skip():
+            model, _ = load_model(args.model, arguments)
         models.load_weights(model, args.weights)
         names = None
     else:
@@ -204,7 +205,7 @@ def _predict(args: argparse.Namespace) -> None:
             print(path)
         width = max(len(c.name) for c in found)
         for c in found:
-            print(f"{100 * c.probability:6.2f} %  {c.name.ljust(width)}  ({c.index})")
+            print(f"{100 * c.probability:6.2f} %  {c.name.ljust(width)}  ({c.number})")
         if args.out is not None:
             out = args.out if len(args.image) == 1 and args.out.suffix else args.out / f"{path.stem}-annotated.png"
             print(f"picture: {predictor.annotate(path, found, out)}")

@@ -292,7 +292,7 @@ def photograph(name: str, download: bool = False) -> Path:
     """
     if name not in _PHOTOGRAPHS:
         raise ArgumentError(f"photograph: name={name!r}; expected one of {', '.join(photographs())}")
-    member, checksum = _PHOTOGRAPHS[name]
+    member = _PHOTOGRAPHS[name][0]
     folder = cache_folder() / "photographs"
     if download:
         fetch_package("pip", "scikit-image", "0.25.2", {f"skimage/data/{f}": s for f, s in _PHOTOGRAPHS.values()}, folder)

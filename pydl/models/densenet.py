@@ -82,20 +82,24 @@ class DenseNet(nn.Module):
         The 1 x 1 convolutions make this many times `growth_rate` maps.
     dropout : float
         Probability on the maps that each layer adds.
+    small_stem : bool
+        One 3 x 3 convolution without pooling instead of 7 x 7 with stride and pooling: for images of 28 to 64 pixels.
 
     Source: Huang et al. 2016; names of parts as in torchvision.
     """
 
     def __init__(
         self, layers: Sequence[int] = (6, 12, 24, 16), growth_rate: int = 32, stem: int = 64, num_classes: int = 1000,
-        in_channels: int = 3, bottleneck: int = 4, dropout: float = 0.0,
+        in_channels: int = 3, bottleneck: int = 4, dropout: float = 0.0, small_stem: bool = False,
     ) -> None:
         super().__init__()
         self.features = nn.Sequential()
-        self.features.add_module("conv0", nn.Conv2d(in_channels, stem, 7, 2, 3, bias=False))
+        kernel = (3, 1, 1) if small_stem else (7, 2, 3)  # size, stride, padding
+        self.features.add_module("conv0", nn.Conv2d(in_channels, stem, *kernel, bias=False))
         self.features.add_module("norm0", nn.BatchNorm2d(stem))
         self.features.add_module("relu0", nn.ReLU())
-        self.features.add_module("pool0", nn.MaxPool2d(3, 2, 1))
+        if not small_stem:
+            self.features.add_module("pool0", nn.MaxPool2d(3, 2, 1))
         maps = stem
         for i, n in enumerate(layers, 1):
             self.features.add_module(f"denseblock{i}", DenseBlock(n, maps, growth_rate, bottleneck, dropout))
@@ -125,4 +129,4 @@ class DenseNet(nn.Module):
 @register("densenet121", input_size=(3, 224, 224))
 def densenet121(**options: Any) -> DenseNet:
     """DenseNet-121: 7,978,856 parameters. Options: of `DenseNet`."""
-    return DenseNet((6, 12, 24, 16), **options)
+    return DenseNet(**{"layers": (6, 12, 24, 16), **options})

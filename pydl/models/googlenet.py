@@ -57,6 +57,7 @@ class Inception(nn.Module):
 
     def __init__(self, inputs: int, n1: int, n3_reduce: int, n3: int, n5_reduce: int, n5: int, pool: int) -> None:
         super().__init__()
+        self.outputs = n1 + n3 + n5 + pool
         self.branch1 = BasicConv2d(inputs, n1, 1)
         self.branch2 = nn.Sequential(BasicConv2d(inputs, n3_reduce, 1), BasicConv2d(n3_reduce, n3, 3, padding=1))
         self.branch3 = nn.Sequential(BasicConv2d(inputs, n5_reduce, 1), BasicConv2d(n5_reduce, n5, 3, padding=1))
@@ -98,6 +99,10 @@ class GoogLeNet(nn.Module):
         Whether there are auxiliary heads, after modules 4a and 4d; in evaluation they are not run.
     dropout, dropout_aux : float
         Probability before the last layer, and within the heads.
+    width : float
+        Factor on all numbers of maps.
+    small_stem : bool
+        A first convolution of 3 x 3 with stride 1 and no pooling after it: for images of 28 to 64 pixels.
 
     Source: Szegedy et al. 2014; names of parts as in torchvision.
     """
@@ -106,27 +111,35 @@ class GoogLeNet(nn.Module):
 
     def __init__(
         self, num_classes: int = 1000, aux_logits: bool = True, in_channels: int = 3, dropout: float = 0.2,
-        dropout_aux: float = 0.7,
+        dropout_aux: float = 0.7, width: float = 1.0, small_stem: bool = False,
     ) -> None:
         super().__init__()
         self.aux_logits = aux_logits
-        self.conv1 = BasicConv2d(in_channels, 64, 7, stride=2, padding=3)
-        self.maxpool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        self.conv2 = BasicConv2d(64, 64, 1)
-        self.conv3 = BasicConv2d(64, 192, 3, padding=1)
+
+        def maps(n: int) -> int:
+            return max(round(n * width), 1)
+
+        kernel = (3, 1, 1) if small_stem else (7, 2, 3)  # size, stride, padding
+        self.conv1 = BasicConv2d(in_channels, maps(64), *kernel)
+        self.maxpool1 = nn.Identity() if small_stem else nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        self.conv2 = BasicConv2d(maps(64), maps(64), 1)
+        self.conv3 = BasicConv2d(maps(64), maps(192), 3, padding=1)
         self.maxpool2 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        for name, *sizes in INCEPTIONS:
+        inputs = maps(192)
+        for name, _, *branches in INCEPTIONS:
             if name == "4a":
                 self.maxpool3 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
             if name == "5a":
                 self.maxpool4 = nn.MaxPool2d(2, stride=2, ceil_mode=True)
-            setattr(self, f"inception{name}", Inception(*sizes))
+            module = Inception(inputs, *map(maps, branches))
+            setattr(self, f"inception{name}", module)
+            inputs = module.outputs
         if aux_logits:
-            self.aux1 = InceptionAux(512, num_classes, dropout_aux)
-            self.aux2 = InceptionAux(528, num_classes, dropout_aux)
+            self.aux1 = InceptionAux(self.inception4a.outputs, num_classes, dropout_aux)
+            self.aux2 = InceptionAux(self.inception4d.outputs, num_classes, dropout_aux)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(1024, num_classes)
+        self.fc = nn.Linear(inputs, num_classes)
         self._initialise()
 
     def _initialise(self) -> None:

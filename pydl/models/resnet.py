@@ -102,7 +102,8 @@ class ResNet(nn.Module):
     block : BasicBlock or Bottleneck
         What a stage repeats.
     layers : sequence of int
-        Blocks of each stage; each stage but the first halves the size and doubles the channels.
+        Blocks of each stage, four as published for ImageNet, three for CIFAR; each stage but the first halves the size and
+        doubles the channels.
     num_classes, in_channels : int
         Classes; channels of the image.
     width : int
@@ -120,8 +121,8 @@ class ResNet(nn.Module):
         skip: bool = True, small_stem: bool = False,
     ) -> None:
         super().__init__()
-        if len(layers) != 4 or min(layers) < 1:
-            raise ArgumentError(f"ResNet: layers={tuple(layers)}; expected four positive numbers of blocks")
+        if not layers or min(layers) < 1:
+            raise ArgumentError(f"ResNet: layers={tuple(layers)}; expected a positive number of blocks for each stage")
         self.conv1 = nn.Conv2d(in_channels, width, 3 if small_stem else 7, 1 if small_stem else 2, 1 if small_stem else 3,
                                bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -134,13 +135,15 @@ class ResNet(nn.Module):
                 stage.append(block(inputs, width * 2**i, 2 if i and not j else 1, skip))
                 inputs = width * 2**i * block.expansion
             setattr(self, f"layer{i + 1}", nn.Sequential(*stage))
+        self.stages = len(layers)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(inputs, num_classes)
         initialise(self)
 
     def forward(self, input: Any) -> Any:
         x = self.maxpool(self.relu(self.bn1(self.conv1(input))))  # (N, 64, H/4, W/4)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (N, 512 or 2048, H/32, W/32)
+        for i in range(self.stages):
+            x = getattr(self, f"layer{i + 1}")(x)  # at last (N, 512 or 2048, H/32, W/32)
         return self.fc(pydl.flatten(self.avgpool(x), 1))
 
 

@@ -62,8 +62,8 @@ def replace_head(model: M, num_classes: int, path: str | None = None) -> M:
     for place in [path] if path is not None else classifiers(model):
         old = model.get_submodule(place)
         if not _is_classifier(old) or not place:
-            raise ArgumentError(f"replace_head: {place or 'the model itself'} is {type(old).__name__}; expected the path of a part "
-                                "that is a Linear or a 1 x 1 Conv2d")
+            raise ArgumentError(f"replace_head: {place or 'the model itself'} is {type(old).__name__}; expected the path of "
+                                "a part that is a Linear or a 1 x 1 Conv2d")
         new: Any
         if isinstance(old, nn.Linear):
             new = nn.Linear(old.in_features, num_classes, old.bias is not None)
@@ -182,6 +182,7 @@ def parameter_groups(model: Module, rates: Mapping[str, float | Mapping[str, Any
         paths = [path for path, _ in model.named_modules()]
         raise ArgumentError(f"parameter_groups: no parameter's name begins with {unknown[0]!r}{_near(unknown[0], paths)}")
     if left:
-        raise ArgumentError(f"parameter_groups: no rate for {', '.join(left[:3])}{' and others' if len(left) > 3 else ''}; freeze "
-                            "them, or give a rate for all others under ''")
+        others = " and others" if len(left) > 3 else ""
+        raise ArgumentError(f"parameter_groups: no rate for {', '.join(left[:3])}{others}; freeze them, or give a rate for all others "
+                            "under ''")
     return [group for group in groups.values() if group["params"]]

@@ -111,7 +111,7 @@ def load_weights(model: M, path: str | os.PathLike[str], strict: bool = True) ->
 
 def _short(message: str, model: Module, values: Mapping[str, Any]) -> str:
     """The message, or for weights that seem to be another network's its beginning after how much agrees."""
-    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     agree = sum(own.get(name) == tuple(value.shape) for name, value in values.items())
     if len(message) <= 1000 or 2 * agree > len(own):
         return message

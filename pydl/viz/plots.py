@@ -191,7 +191,9 @@ def _picture(image: np.ndarray) -> np.ndarray:
     return image if image.dtype == np.uint8 else image.astype(np.float32)
 
 
-def prediction(image: Any, names: Sequence[str], probabilities: Sequence[float], path: Path_ | None = None, title: str = "") -> Any:
+def prediction(
+    image: Any, names: Sequence[str], probabilities: Sequence[float], path: Path_ | None = None, title: str = ""
+) -> Any:
     """Draw an image with its likeliest classes as bars beside it.
 
     Parameters

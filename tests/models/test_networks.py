@@ -79,7 +79,10 @@ def test_vision_transformer_wants_its_image_size():
         (lambda: models.create("tcn", kernel_size=1), "kernel_size=1; expected"),
         (lambda: models.create("mobilenet_v1", width=0), "width=0; expected a positive factor"),
         (lambda: models.create("xception", middle=-1), "middle=-1"),
-        (lambda: models.ResNet(None, (1, 2, 3)), r"layers=\(1, 2, 3\); expected four"),
+        (lambda: models.ResNet(None, (1, 0, 3)), r"layers=\(1, 0, 3\); expected a positive number"),
+        (lambda: models.create("lecun1989", net=6), "net=6; expected 1 to 5"),
+        (lambda: models.create("recursive_conv", steps=0), "steps=0; expected 1 or more"),
+        (lambda: models.HyperConv2d(models.KernelGenerator(), 16, 24), "16 to 24 channels; expected multiples"),
     ],
 )
 def test_wrong_arguments(make, match):

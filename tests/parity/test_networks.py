@@ -45,12 +45,15 @@ NETWORKS = {
     "efficientnet_lite0": ({"dropout": 0.0}, (3, 3, 64, 71)),
     "googlenet": ({"dropout": 0.0, "dropout_aux": 0.0}, (3, 3, 64, 72)),
     "highway": ({"depth": 10}, (4, 1, 28, 28)),
+    "hypernetwork": ({"generated": 2}, (3, 1, 28, 28)),
+    "lecun1989": ({}, (4, 1, 16, 16)),
     "mobilenet_v1": ({"width": 0.25, "dropout": 0.0}, (3, 3, 64, 64)),
     "nin": ({"dropout": 0.0}, (2, 3, 32, 32)),
     "nin_imagenet": ({"dropout": 0.0}, (1, 3, 80, 67)),
     "plain18": ({"width": 8}, (3, 3, 64, 64)),
     "plain34": ({"width": 8}, (3, 3, 64, 64)),
     "preact_resnet200": ({"width": 4}, (3, 3, 64, 64)),
+    "recursive_conv": ({"steps": 3}, (3, 3, 33, 32)),
     "resnet18": ({}, (3, 3, 65, 70)),
     "resnet34": ({"width": 16}, (3, 3, 64, 64)),
     "resnet50": ({"width": 16}, (3, 3, 64, 64)),
@@ -121,6 +124,67 @@ def test_twin(name):
     pydl.manual_seed(0)
     make = models.entry(name).make
     compare(make(num_classes=7, **options), twin(make.__module__)[make.__name__](num_classes=7, **options), shape)
+
+
+# Forms for small images.
+SMALL = {
+    "alexnet": ({"hidden": 16, "dropout": 0.0, "small_stem": True, "width": 0.25}, (3, 3, 28, 28)),
+    "googlenet": ({"dropout": 0.0, "dropout_aux": 0.0, "small_stem": True, "width": 0.25}, (3, 3, 28, 32)),
+    "densenet121": ({"growth_rate": 4, "stem": 8, "layers": (2, 2, 2), "small_stem": True}, (3, 3, 28, 28)),
+    "resnet18": ({"width": 8, "small_stem": True}, (3, 3, 28, 28)),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_twin_of_small_forms(name):
+    options, shape = SMALL[name]
+    pydl.manual_seed(0)
+    make = models.entry(name).make
+    compare(make(num_classes=7, **options), twin(make.__module__)[make.__name__](num_classes=7, **options), shape)
+
+
+@pytest.mark.parametrize("net", [1, 2, 4, 5])
+def test_twin_of_lecun1989(net):
+    if net == 4:  # torch has no locally connected layer: the same sums by unfolded windows
+        locally_connected(2)
+        return
+    pydl.manual_seed(0)
+    compare(models.LeCun1989(net, 7), twin("pydl.models.lecun1989")["LeCun1989"](net, 7), (4, 1, 16, 16))
+
+
+def test_locally_connected_layer_of_net_3():
+    locally_connected(1)
+
+
+def locally_connected(channels):
+    rng = np.random.default_rng(0)
+    layer = models.LeCun1989(channels + 2).double()[2]
+    x = rng.normal(size=(3, channels, 8, 8))
+    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()  # (4, 4, 1, C, 5, 5), (1, 4, 4)
+    peers = [torch.tensor(v, requires_grad=True) for v in (x, weight, bias)]
+    windows = torch.nn.functional.unfold(peers[0], 5).reshape(3, -1, 16)  # (N, C 5 5, places)
+    out = torch.einsum("nkp,pok->nop", windows, peers[1].reshape(16, 1, -1)).reshape(3, 1, 4, 4) + peers[2]
+    ours = pydl.tensor(x, requires_grad=True)
+    y = layer(ours)
+    close(y.detach().numpy(), out.detach().numpy(), "output")
+    (y**2).sum().backward()
+    (out**2).sum().backward()
+    for own, peer in zip((ours, layer.weight, layer.bias), peers, strict=True):
+        close(own.grad.numpy(), peer.grad.numpy(), "gradient")
+
+
+def test_siamese():
+    pydl.manual_seed(0)
+    model, peer = models.Siamese(width=4).double(), twin("pydl.models.shared")["Siamese"](width=4).double()
+    peer.load_state_dict({k: torch.tensor(v.numpy()) for k, v in model.state_dict().items()})
+    pair = np.random.default_rng(0).normal(size=(2, 3, 1, 32, 28))
+    y, peer_y = model(*map(pydl.tensor, pair)), peer(*map(torch.tensor, pair))
+    close(y.detach().numpy(), peer_y.detach().numpy(), "distance")
+    y.sum().backward()
+    peer_y.sum().backward()
+    parameters = dict(model.named_parameters())
+    for name, p in peer.named_parameters():
+        close(parameters[name].grad.numpy(), p.grad.numpy(), name)
 
 
 def test_twin_in_evaluation():
