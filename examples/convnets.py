@@ -2,7 +2,7 @@
 
 Each is the registered network with a smaller first convolution and fewer maps; see RECORDS. Trained in full on all 60,000
 images of Fashion-MNIST the authors of that set list AlexNet with 89.9 %, VGG16 93.5, GoogLeNet 93.7, ResNet18 94.9 and
-DenseNet 95.4 (its README, benchmark); three passes over 20,000 of them give 85 to 91 %, in the time that a coffee takes.
+DenseNet 95.4 (its README, benchmark); three passes over 10,000 of them give 85 to 91 %, in the time that a coffee takes.
 """
 
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ def main() -> None:
         network={"choices": list(RECORDS), "default": "resnet", "help": "which one (default resnet)"}, **DATA,
     )  # fmt: skip
     record = RECORDS[args.network]
-    train, test, source = small_images(args.data, 640 if args.quick else 20_000, 200 if args.quick else 5_000, args.download)
+    train, test, source = small_images(args.data, 640 if args.quick else 10_000, 200 if args.quick else 5_000, args.download)
     loader = DataLoader(train, batch_size=64, shuffle=True)
     network = models.create(record.network, num_classes=len(source.classes), in_channels=source.data.shape[1], **record.settings)
     pad = nn.ZeroPad2d((32 - source.data.shape[-1]) // 2)  # VGG halves the size five times

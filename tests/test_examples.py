@@ -14,8 +14,9 @@ QUICK = {
     "autodiff": [], "linear_regression": [], "logistic_regression": [], "mnist1d": [], "perceptron": [],
     "lenet5": ["--data", "mnist5k"], "char_language_model": ["--download"], "word_language_model": ["--download"],
     "augmentation": [], "filters": [], "fourier": [], "kmeans": [], "linear_classifier": [],
-    "one_hot_or_embedding": ["--download"],
-    "attention": [], "grapheme_to_phoneme": ["--download"], "long_lag": [], "translation": ["--download"],
+    "one_hot_or_embedding": ["--download"], "attention": [], "grapheme_to_phoneme": ["--download"], "long_lag": [],
+    "translation": ["--download"], "convnets": ["--data", "mnist5k", "--network", "alexnet"],
+    "batch_norm": ["--data", "mnist5k"], "resnet_depth": ["--data", "mnist5k"],
 }  # fmt: skip
 
 

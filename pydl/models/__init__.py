@@ -8,8 +8,8 @@ from pydl.models.forecaster import Forecaster
 from pydl.models.g2p import GraphemeToPhoneme, fetch_g2p, load_g2p
 from pydl.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from pydl.models.highway import Highway, HighwayNetwork
-from pydl.models.language import RNNLanguageModel, TransformerLanguageModel
 from pydl.models.hyper import HyperConv2d, HyperNetwork, KernelGenerator
+from pydl.models.language import RNNLanguageModel, TransformerLanguageModel
 from pydl.models.lecun1989 import LeCun1989
 from pydl.models.lenet import LeNet5
 from pydl.models.mlp import MLP
@@ -30,8 +30,8 @@ from pydl.models.recurrent_labels import RecurrentClassifier, RecurrentTagger
 from pydl.models.registry import Entry, create, entry, list, register
 from pydl.models.resnet import PreActResNet, ResNet
 from pydl.models.seq2seq import Seq2Seq
-from pydl.models.speaker import SpeakerEncoder, fetch_speaker_encoder, load_speaker_encoder
 from pydl.models.shared import RecursiveConvNet, Siamese
+from pydl.models.speaker import SpeakerEncoder, fetch_speaker_encoder, load_speaker_encoder
 from pydl.models.surgery import classifiers, freeze, parameter_groups, replace_head, unfreeze
 from pydl.models.tcn import TCN, TemporalConvNet
 from pydl.models.text_cnn import TextCNN

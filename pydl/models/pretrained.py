@@ -89,8 +89,8 @@ class Preprocessing:
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if pixels.shape[2] != self.channels:
             raise ArgumentError(f"Preprocessing: the picture has {pixels.shape[2]} channels, expected {self.channels}")
-        pixels = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        return tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))
+        mean, std = (np.asarray(v, np.float32) for v in (self.mean, self.std))
+        return tensor(np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1)[None]))
 
 
 @dataclass(frozen=True)

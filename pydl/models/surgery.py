@@ -183,6 +183,6 @@ def parameter_groups(model: Module, rates: Mapping[str, float | Mapping[str, Any
         raise ArgumentError(f"parameter_groups: no parameter's name begins with {unknown[0]!r}{_near(unknown[0], paths)}")
     if left:
         others = " and others" if len(left) > 3 else ""
-        raise ArgumentError(f"parameter_groups: no rate for {', '.join(left[:3])}{others}; freeze them, or give a rate for all others "
-                            "under ''")
+        raise ArgumentError(f"parameter_groups: no rate for {', '.join(left[:3])}{others}; freeze them, or give a rate for "
+                            "all others under ''")
     return [group for group in groups.values() if group["params"]]
