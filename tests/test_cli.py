@@ -4,10 +4,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import pydl
-from pydl import cli, environment, models
+from pydl import cli, environment, models, nn
+from pydl.data.fetch import FetchError
+from pydl.data.pictures import photograph
+from pydl.nn.module import StateDictError
 
 NET = """
 from pydl import nn
@@ -156,6 +161,119 @@ def test_wrong_command_lines_exit_with_2(capsys, argv):
         cli.main(argv)
     assert caught.value.code == 2
     assert "usage: pydl" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------- predict
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A colour picture, a grey one, a file cut in its middle, and a file that is no picture."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "colour.png")
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.png")
+    whole = (tmp_path / "colour.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("no picture")
+    return tmp_path
+
+
+@pytest.fixture
+def lenet(tmp_path):
+    """LeNet-5 that answers 7 to everything."""
+    model = models.create("lenet5")
+    nn.init.zeros_(model.output.weight)
+    nn.init.zeros_(model.output.bias)
+    model.output.bias.data[7] = 3.0
+    pydl.save(model.state_dict(), tmp_path / "seven.safetensors")
+    return tmp_path / "seven.safetensors"
+
+
+def test_predict_prints_the_top_classes_and_saves_the_picture(pictures, lenet, capsys):
+    out = pictures / "annotated.png"
+    code, text, err = run(capsys, "predict", "lenet5", "--weights", str(lenet), str(pictures / "colour.png"), "--top", "3",
+                          "--out", str(out))  # fmt: skip
+    assert (code, err) == (0, "")
+    lines = text.splitlines()
+    assert lines[0].split() == [f"{100 * np.exp(3) / (np.exp(3) + 9):.2f}", "%", "class", "7", "(7)"]
+    assert len(lines) == 4
+    assert lines[3] == f"picture: {out}"
+    with Image.open(out) as image:
+        assert image.width > image.height > 300
+
+
+def test_predict_several_pictures_with_names(pictures, lenet, capsys):
+    (pictures / "names.txt").write_text("\n".join("zero one two three four five six SEVEN eight nine".split()))
+    files = [str(pictures / f) for f in ("colour.png", "grey.png")]
+    code, text, err = run(capsys, "predict", "lenet5", "--weights", str(lenet), "--top", "1", "--classes",
+                          str(pictures / "names.txt"), "--out", str(pictures / "out"), *files)  # fmt: skip
+    assert (code, err) == (0, "")
+    assert text.count("SEVEN") == 2
+    assert sorted(p.name for p in (pictures / "out").iterdir()) == ["colour-annotated.png", "grey-annotated.png"]
+
+
+def test_predict_errors(pictures, lenet, capsys):
+    """Damaged pictures, wrong weights, wrong channels, too small: each says which file and what to do."""
+    model = models.create("alexnet", num_classes=3, width=0.05, hidden=4)
+    pydl.save(model.state_dict(), pictures / "alex.safetensors")
+    alex = ["--arg", "num_classes=3", "--arg", "width=0.05", "--arg", "hidden=4"]
+    weights = {"lenet5": [str(lenet)], "alexnet": [str(pictures / "alex.safetensors"), *alex]}
+    for network, more, picture, message in [
+        ("lenet5", [], "cut.png", "cut.png cannot be read as a picture: "),
+        ("lenet5", [], "text.jpg", "text.jpg cannot be read as a picture: cannot identify image file"),
+        ("lenet5", [], "nothing.png", "nothing.png: no such file"),
+        ("lenet5", ["--arg", "in_channels=3"], "colour.png", "c1.weight is (6, 1, 5, 5), expected (6, 3, 5, 5)"),
+        ("lenet5", ["--weights", str(pictures / "alex.safetensors")], "colour.png", "alex.safetensors: "),
+        ("lenet5", ["--weights", "imagenet"], "colour.png", "no package carries weights 'imagenet' for lenet5: there are "),
+        ("lenet5", ["--classes", str(pictures / "cut.png")], "colour.png", "cut.png: cannot be read"),
+        ("lenet5", ["--top", "0"], "colour.png", "top=0; expected 1 or more"),
+        ("lenet5", ["--size", "28"], "colour.png", "--size 28: expected height and width"),
+        ("alexnet", ["--size", "40x40"], "colour.png",
+         "colour.png, brought to 40 x 40, does not go through AlexNet: in module features."),
+    ]:  # fmt: skip
+        code, out, err = run(capsys, "predict", network, "--weights", *weights[network], *more, str(pictures / picture))
+        assert (code, out) == (1, ""), message
+        assert err.startswith("pydl predict: ")
+        assert message in err
+        assert "Traceback" not in err
+
+
+def test_predict_with_a_network_of_many_channels(pictures, capsys):
+    pydl.save(models.create("lenet5", in_channels=5).state_dict(), pictures / "w.safetensors")
+    code, _, err = run(capsys, "predict", "lenet5", "--arg", "in_channels=5", "--weights", str(pictures / "w.safetensors"),
+                       str(pictures / "colour.png"))  # fmt: skip
+    assert code == 1
+    assert "takes images of 5 channels; a picture has 1 (grey), 3 (colour)" in err
+
+
+def test_weights_of_another_network_are_said_to_be(tmp_path):
+    pydl.save(models.create("mobilenet_v1", width=0.25).state_dict(), tmp_path / "other.safetensors")
+    model = models.create("resnet18", width=4)
+    with pytest.raises(StateDictError, match="other.safetensors: these seem to be the weights of another network") as e:
+        models.load_weights(model, tmp_path / "other.safetensors")
+    assert len(str(e.value)) < 800
+
+
+def test_predict_published_weights(tmp_path, capsys):
+    """A cat, a cup of espresso and a motorcycle, as the weights' publisher sees them."""
+    try:
+        files = [str(photograph(n, download=True)) for n in ("chelsea", "coffee", "motorcycle_left")]
+        models.published("efficientnet_lite0").path(download=True)
+        models.imagenet_classes(download=True)
+    except FetchError as error:
+        pytest.skip(str(error).splitlines()[0])
+    code, text, err = run(capsys, "predict", "efficientnet_lite0", "--weights", "imagenet", "--top", "1", *files)
+    assert (code, err) == (0, "")
+    found = text.splitlines()[1::2]
+    assert [line.rpartition("(")[2] for line in found] == ["285)", "967)", "665)"]
+    assert "Egyptian cat" in found[0]
+    assert "espresso" in found[1]
+    assert float(found[1].split()[0]) == pytest.approx(94.0, abs=0.5)
+    model = models.create("efficientnet_lite0", weights="imagenet", num_classes=8)
+    assert model.fc.out_features == 8
+    monkeypatched = models.pretrained.Published("no-such-package", "1", "m/no.pth", "0", models.Preprocessing(), 3, "")
+    with pytest.raises(models.WeightsNotFoundError, match=r"no.pth. What provides it: create\(..., download=True\)"):
+        monkeypatched.path()
 
 
 def test_version_and_list(capsys):
