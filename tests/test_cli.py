@@ -249,7 +249,7 @@ def test_predict_with_a_network_of_many_channels(pictures, capsys):
 def test_weights_of_another_network_are_said_to_be(tmp_path):
     pydl.save(models.create("mobilenet_v1", width=0.25).state_dict(), tmp_path / "other.safetensors")
     model = models.create("resnet18", width=4)
-    with pytest.raises(StateDictError, match="other.safetensors: these seem to be the weights of another network") as e:
+    with pytest.raises(StateDictError, match=r"other.safetensors: these seem to be the weights of another network") as e:
         models.load_weights(model, tmp_path / "other.safetensors")
     assert len(str(e.value)) < 800
 
