@@ -1,37 +1,84 @@
-"""Speed beside PyTorch (pip install 'pydl[peers]'): every benchmark checks its outputs before it times them.
+"""Speed and memory beside PyTorch (pip install 'pydl[peers]'); every benchmark checks its outputs before it times them.
 
-steps: whole training steps of networks; rnn, attention, vision: these kernels; overhead: the cost of small operations.
+steps: whole training steps of thirteen networks (or forward passes); kernels: single kernels; overhead: small operations;
+memory: peak memory and page faults of a step; threads: what more threads gain; vision: images beside Pillow and PyTorch.
+docs/benchmarks.md says how to read the results.
 """
 
+from __future__ import annotations
+
 import argparse
-import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pydl
-from benchmarks import attention, overhead, rnn, steps, vision
+from benchmarks import kernels, memory, overhead, report, steps, threads, vision
 from benchmarks.cases import CASES
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=["steps", "rnn", "attention", "vision", "overhead"])
-    parser.add_argument("--case", nargs="*", choices=list(CASES), default=list(CASES), help="networks for steps (default all)")
+    parser.add_argument("what", choices=["steps", "kernels", "overhead", "memory", "threads", "vision"])
+    parser.add_argument("--peer", choices=["torch"], default="torch", help="whom to compare with")
+    parser.add_argument("--case", nargs="*", choices=list(CASES), default=list(CASES), metavar="CASE",
+                        help=f"networks (default all): {', '.join(CASES)}")
+    parser.add_argument("--family", nargs="*", choices=kernels.FAMILIES, default=list(kernels.FAMILIES), metavar="FAMILY",
+                        help=f"kernels (default all): {', '.join(kernels.FAMILIES)}")
+    parser.add_argument("--inference", action="store_true", help="forward passes without gradients instead of training steps")
     parser.add_argument("--threads", type=int, help="threads of both")
     parser.add_argument("--rounds", type=int, default=9, help="turns to take the median of (default 9)")
     parser.add_argument("--compile", action="store_true", help="steps: also torch.compile; its first call takes minutes")
-    parser.add_argument("--json", type=Path, help="write the figures of steps or overhead here")
-    args = parser.parse_args()
-    import torch
+    parser.add_argument("--json", type=Path, help="write the figures and the machine here")
+    parser.add_argument("--png", type=Path, help="steps, kernels: draw the ratios here")
+    return parser.parse_args()
 
+
+def collect(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All rows, with a sign of life for each."""
+    kept = []
+    for row in rows:
+        kept.append(row)
+        name = row.get("case") or f"{row['kernel']}, {row['direction']}"
+        print(f"  {name}: " + (f"{row['ratio']:.2f}x" if "ratio" in row else "done"), file=sys.stderr, flush=True)
+    return kept
+
+
+def main() -> None:
+    args = arguments()
     if args.threads:
         pydl.set_num_threads(args.threads)
-    torch.set_num_threads(pydl.get_num_threads())
-    if args.what in ("rnn", "attention", "vision"):
-        {"rnn": rnn, "attention": attention, "vision": vision}[args.what].run(args.rounds)
-        return
-    rows = steps.run(args.case, args.rounds, args.compile) if args.what == "steps" else overhead.run(args.rounds)
+    count = pydl.get_num_threads()
+    kind = "forward pass" if args.inference else "training step"
+    where = f"{count} thread{'s' if count > 1 else ''}"
+    if args.what == "steps":
+        rows = collect(steps.run(args.case, count, args.rounds, args.inference, args.compile))
+        show = steps.table
+    elif args.what == "memory":
+        kind, rows, show = f"peak memory, {kind}", collect(memory.run(args.case, count, args.inference)), memory.table
+    elif args.what == "threads":
+        rows, show = collect(threads.run(args.case, count, args.rounds, args.inference)), threads.table
+    else:
+        import torch
+
+        torch.set_num_threads(count)
+        if args.what == "vision":
+            vision.run(args.rounds)
+            return
+        kind = args.what
+        if args.what == "overhead":
+            rows, show = overhead.run(args.rounds), None
+        else:
+            rows, show = collect(kernels.run(args.family, args.rounds)), kernels.table
+    if show is not None:
+        from rich.console import Console
+
+        Console().print(show(rows, f"{kind}, {where}"))
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+        report.save_json(args.json, args.what, rows)
+    if args.png and args.what in ("steps", "kernels"):
+        print(report.bars(args.png, rows, f"{kind}, {where}"))
 
 
 if __name__ == "__main__":

@@ -1,107 +1,94 @@
-"""A whole training step (zero_grad, forward, cross-entropy, backward, SGD with momentum) beside PyTorch's.
+"""A whole training step (zero_grad, forward, cross-entropy, backward, SGD with momentum) or a forward pass beside PyTorch's.
 
-Both start from the same weights; loss and gradients of the first step must agree before anything is timed. PyTorch runs
-in several configurations, and its best one counts.
+Both start from the same weights; output, loss and gradients of the first step must agree before anything is timed. PyTorch
+runs in several configurations, each in a process of its own; its fastest one then takes turns with pydl.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import pydl
-from benchmarks.cases import CASES, Case
-from benchmarks.measure import Timing, agree, alternate, geometric_mean
+from benchmarks.cases import CASES
+from benchmarks.measure import Timing, geometric_mean
+from benchmarks.peers import Side, configurations
+
+_TOLERANCE = 1e-2  # of a gradient in the 2-norm: a ReLU input within rounding of 0 may fall on either side
 
 
-class Step:
-    """One training step of a model, as a function without arguments."""
-
-    def __init__(self, package: Any, model: Any, x: Any, y: Any, **sgd: Any) -> None:
-        self.model, self.x, self.y = model, x, y
-        self.optimizer = package.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, **sgd)
-        self.criterion = pydl.cross_entropy if package is pydl else package.nn.functional.cross_entropy
-
-    def __call__(self) -> Any:
-        self.optimizer.zero_grad()
-        loss = self.criterion(self.model(self.x), self.y)
-        loss.backward()
-        self.optimizer.step()
-        return loss
-
-
-def ours(case: Case, x: np.ndarray, y: np.ndarray) -> Step:
-    pydl.manual_seed(0)
-    return Step(pydl, case.build(pydl), pydl.from_numpy(x), pydl.from_numpy(y))
-
-
-def theirs(
-    case: Case, x: np.ndarray, y: np.ndarray, state: dict[str, np.ndarray], compiled: bool
-) -> dict[str, Callable[[], Any]]:
-    """PyTorch's configurations by name, all from the same weights."""
-    import torch
-
-    def model() -> Any:
-        m = case.build(torch)
-        m.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
-        return m
-
-    tx, ty = torch.from_numpy(x), torch.from_numpy(y)
-    steps: dict[str, Callable[[], Any]] = {
-        "eager": Step(torch, model(), tx, ty),
-        "fused": Step(torch, model(), tx, ty, fused=True),
-    }
-    if x.ndim == 4:
-        last = torch.channels_last
-        steps["channels-last"] = Step(torch, model().to(memory_format=last), tx.to(memory_format=last), ty, fused=True)
-    if compiled:
-        steps["compile"] = Step(torch, torch.compile(model()), tx, ty, fused=True)
-    return steps
+def measure(case: str, threads: int, rounds: int, inference: bool, compiled: bool) -> dict[str, Any]:
+    """One case: times and memory of pydl and of PyTorch at its best, and the times of its other configurations."""
+    image = CASES[case].batch(np.random.default_rng(0))[0].ndim == 4
+    with tempfile.TemporaryDirectory() as name, Side("pydl", case, "pydl", folder := Path(name), threads, inference) as ours:
+        ours.check(0)
+        tried: dict[str, float] = {}
+        setups = configurations(image, inference, compiled)
+        for peer, (options, environment) in setups.items():
+            with Side(f"PyTorch, {peer}", case, "torch", folder, threads, inference, options, environment) as side:
+                side.check(1e-3 if inference else _TOLERANCE)
+                tried[peer] = sorted(_warm(side, 3))[1]
+        best = min(tried, key=lambda n: tried[n])
+        with Side(f"PyTorch, {best}", case, "torch", folder, threads, inference, *setups[best]) as theirs:
+            times = _in_turns([ours, theirs], rounds)
+            memory = [side.ask("memory") for side in (ours, theirs)]
+    ratio = times[1].median / times[0].median
+    return {
+        "case": case, "ratio": ratio, "best": best, "pydl": times[0]._asdict(), "peer": times[1]._asdict(), "tried": tried,
+        "memory": {"pydl": memory[0]["peak"], "peer": memory[1]["peak"]}, "faults": {"pydl": memory[0]["faults"],
+        "peer": memory[1]["faults"]}, "threads": threads, "inference": inference,
+    }  # fmt: skip
 
 
-def agree_on_first_step(name: str, step: Step, peer: Step) -> None:
-    """Loss and gradients of one forward and backward, before any update."""
-    results = []
-    for s in (step, peer):
-        loss = s.criterion(s.model(s.x), s.y)
-        loss.backward()
-        gradients = {n: p.grad.numpy().copy() for n, p in s.model.named_parameters()}
-        s.optimizer.zero_grad()
-        results.append((float(loss.item()), gradients))
-    (loss, gradients), (expected, peers) = results
-    if not np.isclose(loss, expected, rtol=1e-4):
-        raise SystemExit(f"{name}: the first loss is {loss}, PyTorch's {expected}: nothing was timed")
-    for parameter, g in gradients.items():
-        if np.linalg.norm(peers[parameter]) > 1e-6:  # a bias before batch normalisation has only rounding noise
-            agree(g, peers[parameter], f"{name}, gradient of {parameter}", tolerance=1e-2)
+def _warm(side: Side, times: int, least: float = 0.05) -> list[float]:
+    """Seconds of several runs, each long enough to measure, after one that does not count."""
+    side.seconds(2)
+    repeats = max(1, int(least / max(side.seconds(), 1e-6)))
+    return [side.seconds(repeats) for _ in range(times)]
 
 
-def measure(name: str, rounds: int, compiled: bool) -> dict[str, Timing]:
-    case = CASES[name]
-    x, y = case.batch(np.random.default_rng(0))
-    step = ours(case, x, y)
-    state = {n: v.numpy().copy() for n, v in step.model.state_dict().items()}
-    peers = theirs(case, x, y, state, compiled)
-    agree_on_first_step(name, step, peers["eager"])  # type: ignore[arg-type]
-    return alternate({"pydl": step, **peers}, rounds)
+def _in_turns(sides: list[Side], rounds: int, least: float = 0.1) -> list[Timing]:
+    """Alternate, so that a busy moment of the machine hits all of them alike."""
+    repeats = []
+    for side in sides:
+        side.seconds(2)
+        repeats.append(max(1, int(least / max(side.seconds(), 1e-6))))
+    seconds: list[list[float]] = [[] for _ in sides]
+    for _ in range(rounds):
+        for i, side in enumerate(sides):
+            seconds[i].append(side.seconds(repeats[i]))
+    return [Timing(*np.percentile(s, [50, 25, 75]).tolist()) for s in seconds]
 
 
-def run(names: list[str], rounds: int, compiled: bool) -> list[dict[str, Any]]:
-    """Time the cases and print a row for each."""
-    from rich.console import Console
+def run(cases: list[str], threads: int, rounds: int, inference: bool, compiled: bool) -> Iterator[dict[str, Any]]:
+    """The cases one after the other: a long run shows what it has."""
+    for case in cases:
+        yield measure(case, threads, rounds, inference, compiled)
+
+
+def table(rows: list[dict[str, Any]], title: str) -> Any:
+    """Rows as a table, the means below."""
     from rich.table import Table
 
-    table = Table("case", "pydl", "PyTorch, best of", "ratio", title=f"training step, {pydl.get_num_threads()} threads")
-    rows = []
-    for name in names:
-        times = measure(name, rounds, compiled)
-        best = min((n for n in times if n != "pydl"), key=lambda n: times[n].median)
-        ratio = times[best].median / times["pydl"].median
-        others = ", ".join(f"{n} {1e3 * t.median:.3g}" for n, t in times.items() if n != "pydl")
-        table.add_row(name, str(times["pydl"]), f"{best} {times[best]}\n({others})", f"{ratio:.2f}x")
-        rows.append({"case": name, "ratio": ratio, "best": best, "seconds": {n: t._asdict() for n, t in times.items()}})
-    Console().print(table)
-    print(f"geometric mean: {geometric_mean([r['ratio'] for r in rows]):.2f}x")
-    return rows
+    made = Table("case", "pydl, ms", "PyTorch, ms", "its best of", "speed", "memory, MB", "share", title=title)
+    for row in rows:
+        others = ", ".join(f"{n} {1e3 * t:.3g}" for n, t in sorted(row["tried"].items(), key=lambda i: i[1]))
+        mine, peer = row["memory"]["pydl"], row["memory"]["peer"]
+        made.add_row(row["case"], _span(row["pydl"]), _span(row["peer"]), others, f"{row['ratio']:.2f}x",
+                     f"{mine / 1e6:.0f} / {peer / 1e6:.0f}", f"{mine / max(peer, 1):.2f}x")  # fmt: skip
+    means = geometric_mean([r["ratio"] for r in rows]), geometric_mean([share(r) for r in rows])
+    made.add_section()
+    made.add_row("geometric mean", "", "", "", f"{means[0]:.2f}x", "", f"{means[1]:.2f}x")
+    return made
+
+
+def share(row: dict[str, Any]) -> float:
+    """pydl's peak memory as a share of PyTorch's."""
+    return max(row["memory"]["pydl"], 1) / max(row["memory"]["peer"], 1)
+
+
+def _span(t: dict[str, float]) -> str:
+    return f"{1e3 * t['median']:.3g} [{1e3 * t['low']:.3g}, {1e3 * t['high']:.3g}]"

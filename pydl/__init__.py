@@ -27,8 +27,8 @@ int64, int32, uint8, bool = (_np.dtype(t) for t in (_np.int64, _np.int32, _np.ui
 
 # Imported when first used: `import pydl` stays fast.
 _LAZY_MODULES = frozenset({
-    "autograd", "cluster", "data", "environment", "generation", "metrics", "models", "nn", "optim", "random", "summary", "text",
-    "train", "vision", "viz",
+    "autograd", "cluster", "data", "environment", "generation", "metrics", "models", "nn", "optim", "profiler", "random",
+    "summary", "text", "train", "vision", "viz",
 })
 _RANDOM = (
     "Generator", "manual_seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn", "randint", "randperm",

@@ -1,4 +1,4 @@
-"""The command ``pydl``: ``pydl info``, ``pydl summary MODEL``, ``pydl predict MODEL IMAGE``; also ``python -m pydl``.
+"""The command ``pydl``: ``pydl info``, ``pydl summary``, ``pydl profile``, ``pydl predict``; also ``python -m pydl``.
 
 Exit codes: 0 done, 1 an error that a message on standard error explains, 2 a wrong command line.
 """
@@ -58,17 +58,35 @@ def _parser() -> argparse.ArgumentParser:
         epilog="examples:\n  pydl summary lenet5\n  pydl summary mlp --arg 'sizes=(784, 100, 10)'\n"
         "  pydl summary package.nets:ResNet --input 1x3x224x224\n  pydl summary path/to/net.py:Net --input 8x40 --dtype int64",
     )  # fmt: skip
-    table.add_argument("model", metavar="MODEL", nargs="?",
-                       help="a name (see --list), package.module:Class, or path/to/file.py:Class")
-    table.add_argument("--input", action="append", metavar="1x1x28x28", type=_size,
-                       help="shape of the input with the batch axis; once for each input")
-    table.add_argument("--dtype", action="append", metavar="DTYPE", help="element type of each input (default float32)")
-    table.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="argument for the constructor")
+    _add_model(table)
     table.add_argument("--depth", type=int, metavar="N", help="show modules down to this depth")
     table.add_argument("--list", action="store_true", help="print the names of the networks that pydl has")
     table.set_defaults(run=_summary, error=table.error)
+    _add_profile(commands)
     _add_predict(commands)
     return parser
+
+
+def _add_profile(commands: Any) -> None:
+    profile = commands.add_parser(
+        "profile", help="where the time and memory of a model go: operations, layers, roofline, trace",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Run a model on random data and print what each operation, module and layer takes.",
+        epilog="examples:\n  pydl profile resnet18 --input 8x3x224x224 --train --out profile\n"
+        "  pydl profile path/to/net.py:Net --input 8x40 --dtype int64 --threads 1",
+    )  # fmt: skip
+    _add_model(profile)
+    profile.add_argument("--train", action="store_true",
+                         help="whole training steps: forward, loss, backward, SGD with momentum")
+    profile.add_argument("--steps", type=_positive, default=3, metavar="N", help="recorded steps (default 3)")
+    profile.add_argument("--warmup", type=int, default=2, metavar="N", help="steps before, thrown away (default 2)")
+    profile.add_argument("--threads", type=_positive, metavar="N", help="threads of the kernels")
+    profile.add_argument("--depth", type=int, metavar="N", help="show modules down to this depth")
+    profile.add_argument("--rows", type=_positive, default=25, metavar="N", help="rows of each table (default 25)")
+    profile.add_argument("--out", type=Path, metavar="DIR",
+                         help="save roofline.png, memory.png (need matplotlib), trace.json, profile.json.gz, tables.txt here")
+    profile.add_argument("--compare", type=Path, metavar="FILE", help="compare with a profile.json.gz saved before")
+    profile.set_defaults(run=_profile, error=profile.error)
 
 
 def _add_predict(commands: Any) -> None:
@@ -90,6 +108,21 @@ def _add_predict(commands: Any) -> None:
     command.add_argument("--size", type=_size, metavar="224x224", help="height and width that the network is given")
     command.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="argument for the constructor")
     command.set_defaults(run=_predict)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", nargs="?",
+                        help="a name (pydl summary --list), package.module:Class, or path/to/file.py:Class")
+    parser.add_argument("--input", action="append", metavar="1x1x28x28", type=_size,
+                        help="shape of the input with the batch axis; once for each input")
+    parser.add_argument("--dtype", action="append", metavar="DTYPE", help="element type of each input (default float32)")
+    parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="argument for the constructor")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
 
 
 def _size(text: str) -> tuple[int, ...]:
@@ -158,8 +191,25 @@ def _summary(args: argparse.Namespace) -> None:
     if args.list:
         print("\n".join(models.list()))
         return
+    model, sizes, dtypes = _model_and_inputs(args)
+    summary(model, sizes, dtypes, args.depth).show()
+
+
+def _profile(args: argparse.Namespace) -> None:
+    import pydl
+    from pydl.profiler.command import profile_model
+
+    if args.threads:
+        pydl.set_num_threads(args.threads)
+    model, sizes, dtypes = _model_and_inputs(args)
+    profile_model(model, args.model, sizes, dtypes, train=args.train, steps=args.steps, warmup=max(args.warmup, 0),
+                  rows=args.rows, depth=args.depth, out=args.out, compare=args.compare)
+
+
+def _model_and_inputs(args: argparse.Namespace) -> tuple[Any, list[tuple[int, ...]], list[Any]]:
+    """The module named on the command line, and the shape and dtype of each of its inputs."""
     if args.model is None:
-        args.error("MODEL is required; --list prints the names that pydl has")
+        args.error("MODEL is required; pydl summary --list prints the names that pydl has")
     model, usual = load_model(args.model, _arguments(args.arg))
     sizes = args.input
     if sizes is None:
@@ -169,7 +219,7 @@ def _summary(args: argparse.Namespace) -> None:
     dtypes = [_dtype(text) for text in args.dtype or ["float32"]]
     if len(dtypes) == 1:
         dtypes *= len(sizes)
-    summary(model, sizes, dtypes, args.depth).show()
+    return model, sizes, dtypes
 
 
 # --------------------------------------------------------------------------- predict

@@ -73,13 +73,19 @@ int64_t block_bytes(int64_t bytes) {
 struct Pool {
   std::mutex mutex;
   std::array<std::vector<void*>, kClasses> free;
-  int64_t current = 0, peak = 0, pooled = 0, cap = -1, allocations = 0, system_allocations = 0;
+  int64_t current = 0, peak = 0, recent_peak = 0, pooled = 0, cap = -1, allocations = 0, system_allocations = 0;
   bool enabled = true;
 
   Pool() {
     const char* off = std::getenv("PYDL_POOL");
     enabled = !(off && std::strcmp(off, "0") == 0);
     if (const char* mb = std::getenv("PYDL_POOL_CAP_MB")) cap = std::atoll(mb) << 20;
+  }
+
+  void grow(int64_t bytes) noexcept {
+    current += bytes;
+    if (current > peak) peak = current;
+    if (current > recent_peak) recent_peak = current;
   }
 
   int64_t trim(int64_t keep) noexcept {
@@ -123,8 +129,7 @@ void* allocate(int64_t bytes) {
       void* block = list.back();
       list.pop_back();
       p.pooled -= rounded;
-      p.current += rounded;
-      if (p.current > p.peak) p.peak = p.current;
+      p.grow(rounded);
       return block;
     }
     ++p.system_allocations;
@@ -137,8 +142,7 @@ void* allocate(int64_t bytes) {
     block = system_allocate(rounded);
   }
   std::lock_guard lock(p.mutex);
-  p.current += rounded;
-  if (p.current > p.peak) p.peak = p.current;
+  p.grow(rounded);
   return block;
 }
 
@@ -191,6 +195,14 @@ Statistics statistics() noexcept {
 void reset_peak() noexcept {
   std::lock_guard lock(pool().mutex);
   pool().peak = pool().current;
+}
+
+int64_t take_recent_peak() noexcept {
+  Pool& p = pool();
+  std::lock_guard lock(p.mutex);
+  const int64_t peak = p.recent_peak;
+  p.recent_peak = p.current;
+  return peak;
 }
 
 }  // namespace pydl::memory

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/profile.h"
 
 namespace pydl {
 
@@ -26,12 +27,17 @@ struct Kernel;
 template <class R, class... Args>
 struct Kernel<R(Args...)> {
   using Function = R (*)(Args...);
+  const char* name;
   Function table[kIsaCount] = {};
 
   [[gnu::always_inline]] inline R operator()(Args... args) const {
     Function f = table[g_active_isa];
     if (!f) [[unlikely]]
       fail("dispatch", "kernel has no implementation for the active instruction set");
+    if (profile::on()) [[unlikely]] {
+      const profile::Scope scope(name);
+      return f(args...);
+    }
     return f(args...);
   }
 };
@@ -46,7 +52,7 @@ struct Registrar {
 }  // namespace pydl
 
 // In a family's header: PYDL_KERNEL(relu_forward, void(const float* x, float* y, int64_t n));
-#define PYDL_KERNEL(name, ...) inline constinit ::pydl::Kernel<__VA_ARGS__> name {}
+#define PYDL_KERNEL(name, ...) inline constinit ::pydl::Kernel<__VA_ARGS__> name { #name }
 
 // In the family's source, which CMake compiles once per level with PYDL_ISA_LEVEL defined.
 #define PYDL_REGISTER(name, ...) \

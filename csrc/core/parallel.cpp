@@ -10,6 +10,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/profile.h"
 
 namespace pydl {
 
@@ -101,6 +102,24 @@ void set_thread_serial(bool serial) { t_serial = serial; }
 
 namespace detail {
 
+namespace {
+
+void timed_run(int threads, int64_t chunks, void (*body)(void*, int64_t), void* context) {
+  const int64_t begin = profile::now();
+  int64_t own = 0, busy = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : busy)
+  {
+    const int64_t started = profile::now();
+#pragma omp for schedule(dynamic, 1) nowait
+    for (int64_t i = 0; i < chunks; ++i) body(context, i);
+    busy = profile::now() - started;
+    if (omp_get_thread_num() == 0) own = busy;
+  }
+  profile::add_region(profile::now() - begin, own, busy, threads);
+}
+
+}  // namespace
+
 void parallel_run(int64_t chunks, void (*body)(void*, int64_t), void* context) {
   int threads = num_threads();
   if (threads > chunks) threads = static_cast<int>(chunks);
@@ -108,6 +127,8 @@ void parallel_run(int64_t chunks, void (*body)(void*, int64_t), void* context) {
     for (int64_t i = 0; i < chunks; ++i) body(context, i);
     return;
   }
+  if (profile::on()) [[unlikely]]
+    return timed_run(threads, chunks, body, context);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
   for (int64_t i = 0; i < chunks; ++i) body(context, i);
 }

@@ -29,6 +29,8 @@ cdef long long next_sequence = 0
 cdef object tensor_class = None
 # Runs each forward itself, as observer(op, ctx, arrays) -> outputs, when set (profiler, summary): one branch if not.
 cdef object observer = None
+# Runs each backward itself, as backward_observer(op, node, gradients) -> result, when set (profiler).
+cdef object backward_observer = None
 cdef bint anomaly_enabled = False
 cdef list module_stack = []
 
@@ -440,7 +442,7 @@ cdef check_finite(op, out, path, stage):
 cdef TensorCore add_grads(TensorCore a, TensorCore b, bint create_graph):
     if create_graph:
         return a + b
-    array = run_map(ADD, a.data, b.data, None)
+    array = run_map(ADD, a.data, b.data, None) if backward_observer is None else None
     return new_tensor(accumulate_arrays(a.data, b.data) if array is None else array)
 
 
@@ -522,7 +524,7 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
                 outs[i] = new_tensor(np.zeros(shape, dtype))
     result = None
     if node.rule is not None:
-        if not create_graph and not checking:
+        if not create_graph and not checking and backward_observer is None:
             result = map_backward(node, <TensorCore>outs[0])
         if result is None:
             take_long_way(node)
@@ -531,7 +533,7 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
     elif op.backward_on_tensors:
         anomaly_enabled = False  # the message shall name this operation, not one that its backward is made of
         try:
-            result = op.backward(node, *outs)
+            result = op.backward(node, *outs) if backward_observer is None else backward_observer(op, node, outs)
         finally:
             anomaly_enabled = checking
     else:
@@ -540,7 +542,9 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
                 f"[{op_name(op)}] has a native backward that cannot be differentiated a second time "
                 "(create_graph=True); build this part from simpler operations"
             )
-        result = op.backward(node, *[None if o is None else (<TensorCore>o).data for o in outs])
+        arrays = [None if o is None else (<TensorCore>o).data for o in outs]
+        result = op.backward(node, *arrays) if backward_observer is None else backward_observer(op, node, arrays)
+        arrays = None
     if type(result) is not tuple:
         result = (result,)
     if anomaly_enabled:
@@ -666,6 +670,20 @@ def set_observer(function):
     global observer
     previous = observer
     observer = function
+    return previous
+
+
+def run_observed(op, *args):
+    """Run `op.forward(None, *args)` where the observer sees it: native work outside of the graph (an optimizer's step)."""
+    return op.forward(None, *args) if observer is None else observer(op, None, list(args))
+
+
+def set_backward_observer(function):
+    """`function(op, node, gradients) -> result` runs each backward itself (profiler); None switches it off.
+    Returns the previous one."""
+    global backward_observer
+    previous = backward_observer
+    backward_observer = function
     return previous
 
 

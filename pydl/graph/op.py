@@ -35,7 +35,7 @@ class Op:
     works on ndarrays with native kernels; with ``backward_on_tensors = True`` it works on tensors with other ops, and can
     then be differentiated again (``create_graph=True``).
     ``shape(*args)`` is the shape rule: same arguments as forward, raises `ShapeError`, returns the output shape.
-    ``cost(out_shape, *args)`` feeds the profiler, ``summary`` and the roofline.
+    ``cost(out_shape, *args)`` and ``backward_cost(cost, needs)`` feed the profiler, ``summary`` and the roofline.
     ``window(*args)`` is the kernel that slides over the spatial axes (convolution, pooling), None for all other ops.
     """
 
@@ -60,6 +60,13 @@ class Op:
         largest = max([elements, *(a.size for a in arrays)])
         itemsize = arrays[0].itemsize if arrays else 4
         return Cost(cls.flops_per_element * largest, sum(a.nbytes for a in arrays) + itemsize * elements)
+
+    @classmethod
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+        """What a native backward costs: by default the forward once more for the data and once for the weights, as far as
+        their gradients are wanted. (A backward made of ops costs what these cost.)"""
+        factor = min(2, sum(needs))
+        return Cost(factor * forward.flops, factor * forward.bytes)
 
     @staticmethod
     def window(*args: Any) -> SlidingWindow | None:

@@ -36,6 +36,7 @@ from pydl.models.surgery import classifiers, freeze, parameter_groups, replace_h
 from pydl.models.tcn import TCN, TemporalConvNet
 from pydl.models.text_cnn import TextCNN
 from pydl.models.transformer import TransformerSeq2Seq
+from pydl.models.unet import UNet
 from pydl.models.vgg import VGG
 from pydl.models.vit import VisionTransformer
 from pydl.models.weights import load_weights, read_weights
@@ -48,7 +49,7 @@ __all__ = [
     "LeCun1989", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense", "MobileNetV1", "NegativeSampler", "NetworkInNetwork",
     "PreActResNet", "Preprocessing", "Published", "RNNLanguageModel", "RecurrentClassifier", "RecurrentTagger",
     "RecursiveConvNet", "ResNet", "SentenceEncoder", "Seq2Seq", "SequenceToSequence", "SequenceToVector", "Siamese",
-    "SpeakerEncoder", "TCN", "TemporalConvNet", "TextCNN", "TransformerLanguageModel", "TransformerSeq2Seq", "VGG",
+    "SpeakerEncoder", "TCN", "TemporalConvNet", "TextCNN", "TransformerLanguageModel", "TransformerSeq2Seq", "UNet", "VGG",
     "VectorToSequence", "VisionTransformer", "WeightsNotFoundError", "Word2Vec", "WordContexts", "Xception", "classifiers",
     "create", "entry", "fetch_g2p", "fetch_minilm", "fetch_speaker_encoder", "freeze", "imagenet_classes", "list",
     "load_g2p", "load_minilm", "load_speaker_encoder", "load_weights", "negative_sampling_loss", "parameter_groups",

@@ -105,6 +105,11 @@ class ScaledDotProductAttention(Op):
         q, k, v, _, options = args
         return _cost(q.shape, k.shape, v.shape, options.causal_offset is not None, q.itemsize)
 
+    @classmethod
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+        """Five products for the forward's two: the scores again, and the gradients of weights, q, k and v."""
+        return Cost(5 * forward.flops // 2, 2 * forward.bytes)
+
 
 def _sum_array(array: np.ndarray, shape: Shape) -> np.ndarray:
     from pydl.graph.engine import wrap

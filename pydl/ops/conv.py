@@ -213,6 +213,12 @@ class Conv(Op):
         macs = elements * math.prod(weight.shape[1:])
         return Cost(2 * macs + (elements if args[2] is not None else 0), x.nbytes + weight.nbytes + elements * x.itemsize)
 
+    @classmethod
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+        """The data gradient and the weight gradient each take as many operations as the forward."""
+        factor = needs[0] + needs[1]
+        return Cost(factor * forward.flops, factor * forward.bytes)
+
     @staticmethod
     def window(*args: Any) -> SlidingWindow:
         weight, geometry = args[1], args[3]
@@ -327,6 +333,12 @@ class ConvTranspose(Op):
         macs = x.size * math.prod(weight.shape[1:])
         elements = math.prod(out_shape)
         return Cost(2 * macs + (elements if args[2] is not None else 0), x.nbytes + weight.nbytes + elements * x.itemsize)
+
+    @classmethod
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+        """The data gradient and the weight gradient each take as many operations as the forward."""
+        factor = needs[0] + needs[1]
+        return Cost(factor * forward.flops, factor * forward.bytes)
 
     @staticmethod
     def window(*args: Any) -> SlidingWindow:

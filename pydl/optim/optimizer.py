@@ -9,12 +9,33 @@ import numpy as np
 
 from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
-from pydl.graph.engine import TensorCore, wrap
+from pydl.graph.engine import TensorCore, run_observed, wrap
 from pydl.graph.modes import enable_grad
+from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import copy, empty_like, is_dense
 
 Names = tuple[str | None, str | None, str | None]
 _KINDS = {"sgd": 0, "adam": 1, "rmsprop": 2, "adagrad": 3}
+
+
+class OptimizerStep(Op):
+    """One update of many parameters by one native call."""
+
+    name = "optimizer_step"
+
+    @staticmethod
+    def forward(ctx: Any, kind: str, targets: list[Any], gradients: list[Any], states: list[list[Any]], options: Any) -> None:
+        _core.optim_step(_KINDS[kind], targets, gradients, *states, options)
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        """Parameters and state are read and written, gradients read; about three operations for each array and element."""
+        _, targets, gradients, states, _ = args
+        kept = [a for group in states for a in group]
+        elements = sum(a.size for a in targets)
+        arrays = 2 + len(kept) / max(len(targets), 1)
+        moved = sum(2 * a.nbytes for a in [*targets, *kept]) + sum(a.nbytes for a in gradients)
+        return Cost(int(3 * (arrays - 1) * elements), moved)
 
 
 class Optimizer:
@@ -136,7 +157,7 @@ class Optimizer:
                     state[name] = wrap(start)
                 state[name].data = _like(state[name].data, target)
                 arrays[i].append(state[name].data)
-        _core.optim_step(_KINDS[self.kind], targets, gradients, *arrays, options)
+        run_observed(OptimizerStep, self.kind, targets, gradients, arrays, options)
         for p, target in zip(members, targets, strict=True):
             if target is not p.data:  # a parameter with gaps in its memory
                 np.copyto(p.data, target)

@@ -1,0 +1,158 @@
+"""One side of a step benchmark in a process of its own: ``python -m benchmarks.worker SPECIFICATION`` (started by peers.py).
+
+It answers lines of JSON on standard input with lines of JSON: {"do": "check", "file"} computes the first result, {"do": "run",
+"times"} gives seconds a step, {"do": "memory"} gives peak memory above that after the model was made, and what a step asks of the
+system. A process of its own makes peaks comparable and lets a configuration have its own environment.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cases import CASES
+
+
+class Step:
+    """One training step, or one forward pass, of a model."""
+
+    def __init__(self, package: Any, model: Any, x: Any, y: Any, inference: bool, **sgd: Any) -> None:
+        self.package, self.model, self.x, self.y, self.inference = package, model, x, y, inference
+        self.cross_entropy = package.nn.functional.cross_entropy
+        if inference:
+            model.eval()
+        else:
+            self.optimizer = package.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, **sgd)
+
+    def __call__(self) -> Any:
+        if self.inference:
+            return self.forward()
+        self.optimizer.zero_grad()
+        loss = self.cross_entropy(self.model(self.x), self.y)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def forward(self) -> Any:
+        with self.no_grad():
+            return self.model(self.x)
+
+    def no_grad(self) -> AbstractContextManager[Any]:
+        return self.package.no_grad() if self.package.__name__ == "pydl" else self.package.inference_mode()
+
+    def first(self) -> dict[str, np.ndarray]:
+        """What both sides must agree on before anything is timed: outputs, or loss and gradients."""
+        if self.inference:
+            return {"output": np.asarray(self.forward().numpy())}
+        loss = self.cross_entropy(self.model(self.x), self.y)
+        loss.backward()
+        result = {f"gradient of {n}": p.grad.numpy().copy() for n, p in self.model.named_parameters()}
+        self.optimizer.zero_grad()
+        return {"loss": np.asarray(loss.item()), **result}
+
+
+def prepare(spec: dict[str, Any]) -> Step:
+    """The model of either package, both from the weights in `spec["weights"]` (written by the first one)."""
+    case = CASES[spec["case"]]
+    x, y = case.batch(np.random.default_rng(0))
+    weights = Path(spec["weights"])
+    if spec["package"] == "pydl":
+        import pydl
+
+        pydl.set_num_threads(spec["threads"])
+        pydl.manual_seed(0)
+        model = case.build(pydl)
+        if not weights.exists():
+            np.savez(weights, **{n: v.numpy() for n, v in model.state_dict().items()})
+        return Step(pydl, model, pydl.from_numpy(x), pydl.from_numpy(y), spec["inference"])
+    import torch
+
+    torch.set_num_threads(spec["threads"])
+    model = case.build(torch)
+    with np.load(weights) as state:
+        model.load_state_dict({n: torch.from_numpy(state[n].copy()) for n in state.files})
+    options = spec["options"]
+    tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+    if "channels-last" in options:
+        model, tx = model.to(memory_format=torch.channels_last), tx.to(memory_format=torch.channels_last)
+    if "compile" in options:
+        model = torch.compile(model)
+    sgd = {"fused": True} if "fused" in options and not spec["inference"] else {}
+    return Step(torch, model, tx, ty, spec["inference"], **sgd)
+
+
+def peak_bytes() -> int:
+    """The largest resident size since `reset_peak`."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def reset_peak() -> int:
+    """Start the peak anew; returns what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes()
+
+
+def faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+class Worker:
+    """Answers requests about one step."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.step = prepare(spec)
+        self.base = reset_peak()
+
+    def check(self, file: str) -> dict[str, Any]:
+        """Write the first result, or compare with the one that the first side has written."""
+        mine = self.step.first()
+        if not Path(file).exists():
+            np.savez(file, **mine)  # type: ignore[arg-type]
+            return {"worst": 0.0}
+        worst, where = 0.0, ""
+        with np.load(file) as theirs:
+            for name in theirs.files:
+                a, b = mine[name.replace("gradient of ", "gradient of _orig_mod.") if name not in mine else name], theirs[name]
+                scale = float(np.linalg.norm(b))
+                if name.startswith("gradient") and scale < 1e-6:
+                    continue  # a bias before batch normalisation has only rounding noise
+                error = float(np.linalg.norm(a - b)) / max(scale, 1e-30)
+                if not error <= worst:
+                    worst, where = error, name
+        return {"worst": worst, "where": where}
+
+    def run(self, times: int) -> dict[str, Any]:
+        started = time.perf_counter()
+        for _ in range(times):
+            self.step()
+        return {"seconds": (time.perf_counter() - started) / times}
+
+    def memory(self) -> dict[str, Any]:
+        """Two more steps, after which nothing is new; then the page faults of one step."""
+        for _ in range(2):
+            self.step()
+        before = faults()
+        self.step()
+        return {"peak": peak_bytes() - self.base, "faults": faults() - before}
+
+
+def main() -> None:
+    worker = Worker(json.loads(sys.argv[1]))
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        print(json.dumps(getattr(worker, request.pop("do"))(**request)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The benchmarks' networks are the published ones, both packages build them alike, and a small run works from end to end."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pydl
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").is_dir(), reason="benchmarks/ is in the source folder only")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def source_folder():
+    sys.path.append(str(ROOT))  # at the end: pydl itself is the installed one
+    yield
+    sys.path.remove(str(ROOT))
+
+
+COUNTS = {
+    "mlp": 784 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10, "lenet5": 61_706, "alexnet": 61_100_840, "vgg16": 138_357_544,
+    "resnet18": 11_689_512, "resnet50": 25_557_032, "googlenet": 6_624_904, "densenet121": 7_978_856, "unet": 31_037_698,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_networks_have_the_published_numbers_of_parameters(name):
+    from benchmarks.cases import CASES
+
+    with pydl.nn.init.skip():
+        model = CASES[name].build(pydl)
+    assert sum(p.data.size for p in model.parameters()) == COUNTS[name]
+
+
+def test_batches_are_those_of_the_targets():
+    from benchmarks.cases import CASES
+
+    assert len(CASES) == 13
+    rng = np.random.default_rng(0)
+    sizes = {name: CASES[name].batch(rng)[0].shape for name in ("resnet18", "unet", "lstm", "transformer")}
+    assert sizes == {"resnet18": (16, 3, 224, 224), "unet": (4, 3, 128, 128), "lstm": (32, 64), "transformer": (8, 64)}
+    x, y = CASES["lstm"].batch(rng)
+    assert y.shape == (32 * 64,)
+    np.testing.assert_array_equal(x[:, 1:], y.reshape(32, 64)[:, :-1])  # the next word
+
+
+def test_configurations_of_the_peer():
+    from benchmarks.peers import configurations
+
+    assert list(configurations(False, True, False)) == ["eager", "huge pages"]
+    full = configurations(True, False, True)
+    assert list(full) == ["eager", "fused optimizer", "channels-last", "huge pages", "channels-last, huge pages", "compile"]
+    assert full["channels-last, huge pages"][0] == ["channels-last", "fused"]
+    assert "hugetlb" in full["huge pages"][1]["GLIBC_TUNABLES"]
+
+
+def test_table_and_chart_of_steps(tmp_path):
+    from rich.console import Console
+
+    from benchmarks import report, steps
+
+    def row(case, mine, peer):
+        return {"case": case, "ratio": peer / mine, "best": "eager", "pydl": dict.fromkeys(("median", "low", "high"), mine),
+                "peer": dict.fromkeys(("median", "low", "high"), peer), "tried": {"eager": peer, "fused optimizer": 2 * peer},
+                "memory": {"pydl": 10_000_000, "peer": 40_000_000}}  # fmt: skip
+
+    rows = [row("mlp", 0.001, 0.002), row("gru", 0.004, 0.032)]
+    console = Console(width=160, file=(tmp_path / "t.txt").open("w+"))
+    console.print(steps.table(rows, "title"))
+    console.file.seek(0)
+    text = console.file.read()
+    console.file.close()
+    assert "2.00x" in text
+    assert "8.00x" in text
+    assert "4.00x" in text  # the geometric mean
+    assert "0.25x" in text
+    assert report.bars(tmp_path / "b.png", rows, "title").stat().st_size > 5000
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch, the peer, is not installed")
+def test_a_small_run_of_each(tmp_path):
+    def run(*arguments):
+        file = tmp_path / "rows.json"
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYDL_NUM_THREADS": "1"}
+        env.pop("PYTHONSAFEPATH", None)
+        command = [sys.executable, "-m", "benchmarks", *arguments, "--rounds", "1", "--json", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return json.loads(file.read_text())
+
+    found = run("steps", "--case", "mnist1d", "--inference")
+    (row,) = found["rows"]
+    assert row["ratio"] == pytest.approx(row["peer"]["median"] / row["pydl"]["median"])
+    assert set(row["tried"]) == {"eager", "huge pages"}
+    assert found["machine"]["limits"]["fma"]
+    rows = run("kernels", "--family", "attention")["rows"]
+    assert {r["direction"] for r in rows} == {"forward", "backward"}
+    assert all(r["gflops"] > 0 and r["roofline"] > 0 for r in rows)
