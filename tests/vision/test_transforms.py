@@ -262,6 +262,21 @@ def test_warp_does_not_depend_on_threads():
     assert np.array_equal(*results)
 
 
+def test_quarter_turns_move_pixels_exactly():
+    image = np.random.default_rng(0).integers(0, 256, (3, 7, 12)).astype(np.uint8)
+    for quarters in (1, 2, 3):
+        turn = T.RandomRotation((90 * quarters, 90 * quarters), expand=True)
+        assert np.array_equal(turn(image), np.rot90(image, quarters, (1, 2)))
+
+
+@pytest.mark.parametrize("angle", [17, 45, 111])
+def test_expanded_turns_keep_everything_in_sight(angle):
+    after = T.RandomRotation((angle, angle), "bilinear", expand=True)(np.ones((1, 40, 70), np.float32))
+    assert after.sum() == pytest.approx(40 * 70, rel=0.01)
+    for side in (after[0, :2], after[0, -2:], after[0, :, :2], after[0, :, -2:]):
+        assert side.any()
+
+
 def test_mixup_and_cutmix():
     x = np.random.default_rng(0).random((6, 3, 8, 10)).astype(np.float32)
     y = np.arange(6) % 3
