@@ -211,10 +211,14 @@ template <int Outputs, int64_t Pitch>
 void correlate_pitched(const Correlation& g) {
   const Tiling t = input_tiling<Outputs>(g.in[0], g.in[1], g.channels, g.out[0], g.out[1], g.pad);
   const int64_t tiles = g.batch * t.per_image();
+  // Measured: with few weights, small blocks keep everything in the cache of a core; with many, large blocks use each weight
+  // more often. A few tiles must not end as a single block: then threads share the panels.
   constexpr int64_t positions = Winograd<Outputs>::size * Winograd<Outputs>::size;
-  constexpr int64_t kManyWeights = int64_t{1} << 20, kFewTiles = 64 * kPanelRows;
-  if (positions * g.channels * g.outputs > kManyWeights && tiles <= kFewTiles) return by_panels<Outputs, Pitch>(g, t, tiles);
-  by_tiles<Outputs, Pitch>(g, t, tiles, min64(4, ceil_div(tiles, kPanelRows)) * kPanelRows);
+  constexpr int64_t kManyWeights = int64_t{1} << 20, kFewTiles = 20 * kPanelRows;
+  const bool many = positions * g.channels * g.outputs > kManyWeights;
+  if (many && tiles <= kFewTiles) return by_panels<Outputs, Pitch>(g, t, tiles);
+  const int64_t panels = many ? min64(8, ceil_div(tiles, 8 * kPanelRows)) : min64(2, ceil_div(tiles, kPanelRows));
+  by_tiles<Outputs, Pitch>(g, t, tiles, panels * kPanelRows);
 }
 
 template <int Outputs>

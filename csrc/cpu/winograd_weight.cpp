@@ -129,9 +129,11 @@ void by_channels(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t blo
   using Y = GradientLayout<Outputs>;
   const Tiling ty = gradient_tiling<Outputs>(g, tx);
   const Y l(g, block);
-  constexpr int64_t kOutputs = 4 * Y::rows, kChannels = 4 * Y::columns;  // of one item of work
-  const int64_t o_items = ceil_div(g.outputs, kOutputs), c_items = ceil_div(g.channels, kChannels);
-  const int64_t pitch = kChannels + 16, position = kOutputs * pitch, item = Y::positions * position;
+  // An item of work: at most 8 panels of outputs and 4 of channels, all of about the same size.
+  const int64_t o_panels = ceil_div(g.outputs, Y::rows), per_o = ceil_div(o_panels, ceil_div(o_panels, 8)) * Y::rows;
+  const int64_t c_panels = ceil_div(g.channels, Y::columns), per_c = ceil_div(c_panels, ceil_div(c_panels, 4)) * Y::columns;
+  const int64_t o_items = ceil_div(g.outputs, per_o), c_items = ceil_div(g.channels, per_c);
+  const int64_t pitch = per_c + 16, position = per_o * pitch, item = Y::positions * position;
   const bool once = tiles <= block;  // then sums need not outlive their item
   Scratch<float> inputs(l.inputs()), gradients(l.gradients()), kept(once ? 0 : o_items * c_items * item);
   for (int64_t first = 0; first < tiles; first += block) {
@@ -143,8 +145,8 @@ void by_channels(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t blo
     parallel_for(o_items * c_items, 1, [&](int64_t begin, int64_t end) {
       Scratch<float> own(once ? item : 0);
       for (int64_t k = begin; k < end; ++k) {
-        const int64_t o0 = k / c_items * kOutputs, c0 = k % c_items * kChannels;
-        const int64_t outputs = min64(g.outputs - o0, kOutputs), channels = min64(g.channels - c0, kChannels);
+        const int64_t o0 = k / c_items * per_o, c0 = k % c_items * per_c;
+        const int64_t outputs = min64(g.outputs - o0, per_o), channels = min64(g.channels - c0, per_c);
         float* sums = once ? own.data : kept.data + k * item;
         multiply_tiles(l, inputs.data, gradients.data, count, o0, outputs, c0, channels, first > 0, sums, pitch, position);
         if (first + count < tiles) continue;
@@ -167,11 +169,14 @@ void weight_gradient_tiled(const Gradient& g) {
   const int64_t tiles = g.batch * tx.per_image();
   if (tiles == 0) return clear(g);
   constexpr int64_t positions = Winograd<Outputs>::size * Winograd<Outputs>::size;
-  constexpr int64_t kPieces = 16, kMostSums = int64_t{1} << 23, kBlock = 64, kLargeBlock = 256;
-  if (kPieces * positions * g.channels * g.outputs <= kMostSums)
-    by_pieces<Outputs>(g, tx, tiles, kBlock, kPieces);
+  // Measured: as for the forward pass, small blocks where sums are few; where they are many, a copy for each piece costs more
+  // than sharing them.
+  constexpr int64_t kMostSums = int64_t{1} << 23, kFewSums = 36 * 64 * 64;
+  const int64_t sums = positions * g.channels * g.outputs, pieces = min64(16, kMostSums / max64(1, sums));
+  if (pieces >= 8)
+    by_pieces<Outputs>(g, tx, tiles, sums <= kFewSums ? 32 : 112, pieces);
   else
-    by_channels<Outputs>(g, tx, tiles, min64(kLargeBlock, tiles));
+    by_channels<Outputs>(g, tx, tiles, min64(256, tiles));
 }
 
 void weight_gradient(const ConvArgs& a, int tile) {
