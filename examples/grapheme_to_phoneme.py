@@ -61,6 +61,7 @@ def main() -> None:
         rate = errors(model, words, test, letters, phonemes, args.beam)
         models[name] = model
         results.append((name, rate))
+        print(f"{name}: {100 * rate.compute():.2f} % of phonemes, {100 * rate.sequence_error_rate:.1f} % of words wrong")
     report(models["with attention"], words, test, letters, phonemes, args.out)
     (_, plain), (_, attentive) = results
     published = {"without attention": (7.5, 29), "with attention": (5, 22)}

@@ -94,7 +94,7 @@ def main() -> None:
     sources, targets = zip(*test, strict=True)
     baselines = {"copied": score([words(s) for s in sources], targets),
                  "word by word": score(word_by_word(train, sources), targets)}
-    found, models = {}, {}
+    found, models, figures = {}, {}, {}
     for name in args.models:
         pydl.manual_seed(args.seed)
         model = models[name] = DESIGNS[name](len(pieces), args.width)
@@ -109,11 +109,12 @@ def main() -> None:
         fit(trainer, *loaders, args)
         ids = transduce(model, [pieces.encode(s) for s in sources], pieces.sos, pieces.eos, 40, width=4, batch_size=100)
         found[name] = [pieces.decode(i) for i in ids]
+        figures[name] = score([words(t) for t in found[name]], targets)
+        print(f"{name}: BLEU {figures[name]:.2f}")
     report(models, found, pieces, sources, targets, args.out)
     better = max(baselines.values())
     results = [Result(f"BLEU, {name}", value, "a baseline") for name, value in baselines.items()]
-    for name, texts in found.items():
-        bleu = score([words(t) for t in texts], targets)
+    for name, bleu in figures.items():
         results.append(Result(f"BLEU, {name}", bleu, f"above the baselines: {better:.1f}", None if args.quick else bleu > better))
     finish(args, results)
 
