@@ -44,8 +44,6 @@ class RNNLanguageModel(nn.Module):
         Of the embeddings, between layers and before the output (Zaremba et al. 2014).
     tied : bool
         Let the output layer use the embedding's table; needs ``embed_dim == hidden_size``.
-
-    The forget gates of an LSTM start with a bias of 1: it remembers before it has learnt to (Jozefowicz et al. 2015).
     """
 
     def __init__(
@@ -61,9 +59,6 @@ class RNNLanguageModel(nn.Module):
         self.rnn = recurrent(cell, embed_dim, hidden_size, num_layers, dropout)
         self.decoder = nn.Linear(hidden_size, vocabulary_size)
         nn.init.zeros_(self.decoder.bias)
-        if cell == "lstm":
-            for layer in range(num_layers):
-                nn.init.ones_(getattr(self.rnn, f"bias_ih_l{layer}")[hidden_size : 2 * hidden_size])
         if tied:  # scores of standard normal vectors would be too large
             nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
             self.decoder.weight = self.embedding.weight
