@@ -97,11 +97,11 @@ def main() -> None:
             right.annotate(kind, point, xytext=(5, 4), textcoords="offset points")
         left.set(xlabel="million characters read", ylabel="bits per character", title="Twelfth Night while training")
         left.legend()
-        right.set(xlabel="thousand characters read a second", title="Macbeth at the end", xlim=(0, None))
+        right.set(xlabel="thousand characters read a second", title="Macbeth at the end")
         for name in [b for b in bits if b not in curves and b not in ("1-gram", "3-gram")]:
             right.axhline(bits[name], color="grey", linestyle=":", linewidth=1)
             right.annotate(name, (0.02, bits[name]), xycoords=("axes fraction", "data"), va="bottom", color="grey")
-        right.margins(x=0.3, y=0.1)
+        right.set_xlim(0, 1.25 * right.get_xlim()[1])
     print("  ".join(f"{k}: {sum(s) / len(s):,.0f} characters/s" for k, s in speeds.items()))
     limits = {"RNN": bits["3-gram"], "Transformer": bits["3-gram"]}
     limits |= dict.fromkeys(("LSTM", "GRU"), min(bits["RNN"], bits.get("5-gram", bits["3-gram"])))
