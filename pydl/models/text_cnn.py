@@ -72,6 +72,8 @@ class TextCNN(nn.Module):
         missing = max(self.widths) - steps
         if missing > 0:
             tokens = nn.functional.pad(tokens, [0, missing], value=self.padding_idx)
+        if lengths is None and missing > 0:  # narrow kernels must not see what wide ones need
+            lengths = [steps] * batch
         used = None if lengths is None else as_lengths("text_cnn", lengths, batch, steps)
         x = pydl.transpose(self.embedding(tokens), 1, 2)  # (N, E, T), with the channels innermost in memory
         return self.fc(self.dropout(pydl.cat([self._strongest(conv, x, used) for conv in self.convs], 1)))
