@@ -1,7 +1,7 @@
 """Residual and plain networks by depth (He et al. 2015, figures 1 and 6): deeper plain ones fit even their training data worse.
 
 The networks are the paper's for CIFAR, 6n + 2 layers in three stages, with 8 maps at first, on Fashion-MNIST at 14 x 14, from
-3,000 images. The paper: plain-56 has a higher training error than plain-20, while ResNets gain from depth.
+2,000 images. The paper: plain-56 has a higher training error than plain-20, while ResNets gain from depth.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from pydl.train import Trainer
 def main() -> None:
     args = options(__doc__, epochs=6, quick_epochs=1, **DATA)
     depths = (8, 14) if args.quick else (8, 20, 44)
-    train, test, source = small_images(args.data, 320 if args.quick else 3_000, 200 if args.quick else 2_000, args.download)
+    train, test, source = small_images(args.data, 320 if args.quick else 2_000, 200 if args.quick else 1_000, args.download)
     rows: dict[str, dict[int, dict[str, float]]] = {"plain": {}, "residual": {}}
     curves = {}
     for kind, results in rows.items():

@@ -17,7 +17,7 @@ QUICK = {
     "one_hot_or_embedding": ["--download"], "attention": [], "grapheme_to_phoneme": ["--download"], "long_lag": [],
     "translation": ["--download"], "convnets": ["--data", "mnist5k", "--network", "alexnet"],
     "batch_norm": ["--data", "mnist5k"], "resnet_depth": ["--data", "mnist5k"], "features": ["--download"],
-    "transfer_learning": ["--download"],
+    "transfer_learning": ["--download"], "locality": [],
 }  # fmt: skip
 
 
