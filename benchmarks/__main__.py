@@ -30,6 +30,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="threads of both")
     parser.add_argument("--rounds", type=int, default=9, help="turns to take the median of (default 9)")
     parser.add_argument("--compile", action="store_true", help="steps: also torch.compile; its first call takes minutes")
+    parser.add_argument("--processor-time", action="store_true",
+                        help="kernels on one thread: count processor time, which other programs on the machine disturb less")
     parser.add_argument("--json", type=Path, help="write the figures and the machine here")
     parser.add_argument("--png", type=Path, help="steps, kernels: draw the ratios here")
     return parser.parse_args()
@@ -50,6 +52,8 @@ def main() -> None:
     if args.threads:
         pydl.set_num_threads(args.threads)
     count = pydl.get_num_threads()
+    if args.processor_time and (args.what != "kernels" or count > 1):
+        raise SystemExit("--processor-time is for kernels with --threads 1: it adds up the time of all threads")
     kind = "forward pass" if args.inference else "training step"
     where = f"{count} thread{'s' if count > 1 else ''}"
     if args.what == "steps":
@@ -70,7 +74,7 @@ def main() -> None:
         if args.what == "overhead":
             rows, show = overhead.run(args.rounds), None
         else:
-            rows, show = collect(kernels.run(args.family, args.rounds)), kernels.table
+            rows, show = collect(kernels.run(args.family, args.rounds, args.processor_time)), kernels.table
     if show is not None:
         from rich.console import Console
 

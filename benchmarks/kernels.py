@@ -6,6 +6,7 @@ this process in turns; where memory order matters PyTorch is timed in both, and 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from benchmarks.shapes import KERNELS, Kernel
 from pydl import profiler
 
 FAMILIES = (*dict.fromkeys(k.family for k in KERNELS), "optimizer")
+Clock = Callable[[], float]
 _LARGEST = 1e-3  # relative difference in the 2-norm
 
 
@@ -28,15 +30,16 @@ class Work(NamedTuple):
     both: Callable[[], Any]
 
 
-def run(families: list[str], rounds: int) -> Iterator[dict[str, Any]]:
+def run(families: list[str], rounds: int, processor_time: bool) -> Iterator[dict[str, Any]]:
+    clock = time.process_time if processor_time else time.perf_counter
     for kernel in KERNELS:
         if kernel.family in families:
-            yield from measure(kernel, rounds)
+            yield from measure(kernel, rounds, clock)
     if "optimizer" in families:
-        yield from optimizers(rounds)
+        yield from optimizers(rounds, clock)
 
 
-def measure(kernel: Kernel, rounds: int) -> Iterator[dict[str, Any]]:
+def measure(kernel: Kernel, rounds: int, clock: Clock) -> Iterator[dict[str, Any]]:
     """A row for the forward and one for the backward."""
     import torch
 
@@ -53,7 +56,7 @@ def measure(kernel: Kernel, rounds: int) -> Iterator[dict[str, Any]]:
             agree(a, b, f"gradient of {kernel.name}", _LARGEST)
     for direction in ("forward", "backward"):
         functions = {name: getattr(side, direction) for name, side in sides.items()}
-        yield _row(kernel.family, kernel.name, direction, functions, rounds, _work(sides["pydl"].both, direction))
+        yield _row(kernel.family, kernel.name, direction, functions, rounds, clock, _work(sides["pydl"].both, direction))
 
 
 def _draw(rng: np.random.Generator, shape: Any) -> np.ndarray:
@@ -107,10 +110,11 @@ def _first(out: Any) -> Any:
 
 
 def _row(
-    family: str, name: str, direction: str, functions: dict[str, Callable[[], Any]], rounds: int, work: tuple[int, int]
+    family: str, name: str, direction: str, functions: dict[str, Callable[[], Any]], rounds: int, clock: Clock,
+    work: tuple[int, int],
 ) -> dict[str, Any]:
     flops, moved = work
-    times = alternate(functions, rounds)
+    times = alternate(functions, rounds, clock=clock)
     best = min((n for n in times if n != "pydl"), key=lambda n: times[n].median)
     ours, theirs = times["pydl"].median, times[best].median
     limits = profiler.machine_limits()
@@ -129,7 +133,7 @@ def _work(function: Callable[[], Any], direction: str) -> tuple[int, int]:
     return sum(e.flops for e in events), sum(e.bytes for e in events)
 
 
-def optimizers(rounds: int) -> Iterator[dict[str, Any]]:
+def optimizers(rounds: int, clock: Clock) -> Iterator[dict[str, Any]]:
     """One step over the parameters of ResNet-18."""
     import torch
 
@@ -154,7 +158,7 @@ def optimizers(rounds: int) -> Iterator[dict[str, Any]]:
             agree(first[side], first["pydl"], f"{name} of {side}", 1e-5)
             steps[side] = optimizer.step
         work = _work(steps["pydl"], "optimizer")
-        yield _row("optimizer", f"{name}, parameters of resnet18", "optimizer", steps, rounds, work)
+        yield _row("optimizer", f"{name}, parameters of resnet18", "optimizer", steps, rounds, clock, work)
 
 
 def table(rows: list[dict[str, Any]], title: str) -> Any:

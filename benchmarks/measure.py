@@ -21,26 +21,28 @@ class Timing(NamedTuple):
 
 
 def alternate(
-    runs: Mapping[str, Callable[[], object]], rounds: int = 9, warm_up: int = 2, least_seconds: float = 0.02
+    runs: Mapping[str, Callable[[], object]], rounds: int = 9, warm_up: int = 2, least_seconds: float = 0.02,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time several functions in turns, so that a busy moment of the machine hits all of them alike.
 
-    A function that is faster than `least_seconds` is repeated within a turn until it takes about that long.
+    A function that is faster than `least_seconds` is repeated within a turn until it takes about that long. With
+    ``clock=time.process_time`` on one thread the time that other programs had the processor does not count.
     """
     repeats = {}
     for name, run in runs.items():
         for _ in range(warm_up):
             run()
-        started = time.perf_counter()
+        started = clock()
         run()
-        repeats[name] = max(1, int(least_seconds / max(time.perf_counter() - started, 1e-7)))
+        repeats[name] = max(1, int(least_seconds / max(clock() - started, 1e-7)))
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            started = time.perf_counter()
+            started = clock()
             for _ in range(repeats[name]):
                 run()
-            seconds[name].append((time.perf_counter() - started) / repeats[name])
+            seconds[name].append((clock() - started) / repeats[name])
     return {name: Timing(*np.percentile(values, [50, 25, 75]).tolist()) for name, values in seconds.items()}
 
 
