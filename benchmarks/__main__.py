@@ -26,6 +26,7 @@ def arguments() -> argparse.Namespace:
                         help=f"networks (default all): {', '.join(CASES)}")
     parser.add_argument("--family", nargs="*", choices=kernels.FAMILIES, default=list(kernels.FAMILIES), metavar="FAMILY",
                         help=f"kernels (default all): {', '.join(kernels.FAMILIES)}")
+    parser.add_argument("--only", default="", metavar="TEXT", help="kernels: those with this text in their name")
     parser.add_argument("--inference", action="store_true", help="forward passes without gradients instead of training steps")
     parser.add_argument("--threads", type=int, help="threads of both")
     parser.add_argument("--rounds", type=int, default=9, help="turns to take the median of (default 9)")
@@ -74,7 +75,7 @@ def main() -> None:
         if args.what == "overhead":
             rows, show = overhead.run(args.rounds), None
         else:
-            rows, show = collect(kernels.run(args.family, args.rounds, args.processor_time)), kernels.table
+            rows, show = collect(kernels.run(args.family, args.only, args.rounds, args.processor_time)), kernels.table
     if show is not None:
         from rich.console import Console
 

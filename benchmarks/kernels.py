@@ -30,12 +30,13 @@ class Work(NamedTuple):
     both: Callable[[], Any]
 
 
-def run(families: list[str], rounds: int, processor_time: bool) -> Iterator[dict[str, Any]]:
+def run(families: list[str], only: str, rounds: int, processor_time: bool) -> Iterator[dict[str, Any]]:
+    """The kernels of some families, or of these only the ones whose name holds a text."""
     clock = time.process_time if processor_time else time.perf_counter
     for kernel in KERNELS:
-        if kernel.family in families:
+        if kernel.family in families and only in kernel.name:
             yield from measure(kernel, rounds, clock)
-    if "optimizer" in families:
+    if "optimizer" in families and only in "optimizer":
         yield from optimizers(rounds, clock)
 
 
