@@ -26,13 +26,13 @@ from pydl.models.pretrained import (
 )
 from pydl.models.pth import read_pth
 from pydl.models.recurrent import SequenceToSequence, SequenceToVector, VectorToSequence
-from pydl.models.recurrent_labels import RecurrentClassifier, RecurrentTagger
 from pydl.models.registry import Entry, create, entry, list, register
 from pydl.models.resnet import PreActResNet, ResNet
 from pydl.models.seq2seq import Seq2Seq
 from pydl.models.shared import RecursiveConvNet, Siamese
 from pydl.models.speaker import SpeakerEncoder, fetch_speaker_encoder, load_speaker_encoder
 from pydl.models.surgery import classifiers, freeze, parameter_groups, replace_head, unfreeze
+from pydl.models.tagger import RecurrentTagger
 from pydl.models.tcn import TCN, TemporalConvNet
 from pydl.models.text_cnn import TextCNN
 from pydl.models.transformer import TransformerSeq2Seq
@@ -45,13 +45,14 @@ from pydl.models.xception import Xception
 
 __all__ = [
     "AlexNet", "Bert", "BertEmbeddings", "DenseNet", "EfficientNetLite0", "Entry", "Forecaster", "GoogLeNet",
-    "GoogLeNetOutputs", "GraphemeToPhoneme", "Highway", "HighwayNetwork", "HyperConv2d", "HyperNetwork", "KernelGenerator",
-    "LeCun1989", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense", "MobileNetV1", "NegativeSampler", "NetworkInNetwork",
-    "PreActResNet", "Preprocessing", "Published", "RNNLanguageModel", "RecurrentClassifier", "RecurrentTagger",
-    "RecursiveConvNet", "ResNet", "SentenceEncoder", "Seq2Seq", "SequenceToSequence", "SequenceToVector", "Siamese",
-    "SpeakerEncoder", "TCN", "TemporalConvNet", "TextCNN", "TransformerLanguageModel", "TransformerSeq2Seq", "UNet", "VGG",
-    "VectorToSequence", "VisionTransformer", "WeightsNotFoundError", "Word2Vec", "WordContexts", "Xception", "classifiers",
-    "create", "entry", "fetch_g2p", "fetch_minilm", "fetch_speaker_encoder", "freeze", "imagenet_classes", "list",
-    "load_g2p", "load_minilm", "load_speaker_encoder", "load_weights", "negative_sampling_loss", "parameter_groups",
-    "preprocessing", "published", "read_pth", "read_weights", "register", "replace_head", "unfreeze",
+    "GoogLeNetOutputs", "GraphemeToPhoneme", "Highway", "HighwayNetwork", "HyperConv2d", "HyperNetwork",
+    "KernelGenerator", "LeCun1989", "LeNet5", "MLP", "MNIST1DConv", "MNIST1DDense", "MobileNetV1", "NegativeSampler",
+    "NetworkInNetwork", "PreActResNet", "Preprocessing", "Published", "RNNLanguageModel", "RecurrentClassifier",
+    "RecurrentTagger", "RecursiveConvNet", "ResNet", "SentenceEncoder", "Seq2Seq", "SequenceToSequence",
+    "SequenceToVector", "Siamese", "SpeakerEncoder", "TCN", "TemporalConvNet", "TextCNN", "TransformerLanguageModel",
+    "TransformerSeq2Seq", "UNet", "VGG", "VectorToSequence", "VisionTransformer", "WeightsNotFoundError", "Word2Vec",
+    "WordContexts", "Xception", "classifiers", "create", "entry", "fetch_g2p", "fetch_minilm", "fetch_speaker_encoder",
+    "freeze", "imagenet_classes", "list", "load_g2p", "load_minilm", "load_speaker_encoder", "load_weights",
+    "negative_sampling_loss", "parameter_groups", "preprocessing", "published", "read_pth", "read_weights", "register",
+    "replace_head", "unfreeze",
 ]

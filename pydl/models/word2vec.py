@@ -49,7 +49,7 @@ class Word2Vec(nn.Module):
             raise ShapeError(f"[word2vec] words of shape {words.shape} and candidates of shape {candidates.shape}, expected "
                              "(N) or (N, W), and (N, 1 + K)")
         x = self.input(words) if words.ndim == 1 else self._mean(words.data)
-        return pydl.squeeze(pydl.matmul(self.output(candidates), pydl.unsqueeze(x, 2)), 2)
+        return self.output.dots(x, candidates)
 
     def _mean(self, words: np.ndarray) -> Any:
         """The mean of the vectors of each row's words: (N, W) -> (N, dim)."""
@@ -58,7 +58,7 @@ class Word2Vec(nn.Module):
         if not counts.all():
             raise ArgumentError(f"[word2vec] row {int(counts.argmin())} of words has none; leave it out of the batch")
         share = (present / counts).astype(self.input.weight.dtype)
-        return (self.input(np.where(present, words, 0)) * pydl.from_numpy(share[:, :, None])).sum(1)
+        return self.input.bag(np.where(present, words, 0), pydl.from_numpy(share))
 
     def vectors(self) -> np.ndarray:
         """The input vectors, scaled to length 1: (vocab_size, dim). Their products are cosines."""

@@ -6,13 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from pydl import ops
+from pydl import _core, ops
 from pydl.errors import ArgumentError, DTypeError
 from pydl.graph import is_grad_enabled
 from pydl.graph.engine import TensorCore, wrap
 from pydl.nn.embedding import Embedding
+from pydl.ops._common import empty
 
 __all__ = ["RowEmbedding"]
+
+
+def take_rows(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Copies of rows, in pooled memory."""
+    out = empty((len(rows), *table.shape[1:]), table.dtype)
+    _core.take_rows(np.ascontiguousarray(table), rows, out)
+    return out
 
 
 class RowEmbedding(Embedding):
@@ -30,15 +38,29 @@ class RowEmbedding(Embedding):
         self._place = np.empty(num_embeddings, np.int64)
 
     def forward(self, input: Any) -> Any:
-        if not (self.training and is_grad_enabled()):
-            return ops.embedding(input, self.weight)
+        return ops.embedding(*self._used(input))
+
+    def bag(self, input: Any, weights: Any) -> Any:
+        """The sums of rows times weights: input and weights (N, W) -> (N, embedding_dim), without making the rows."""
+        index, table = self._used(input)
+        return ops.embedding_bag(index, table, mode="sum", per_sample_weights=weights)
+
+    def dots(self, vectors: Any, input: Any) -> Any:
+        """The products of vectors (N, embedding_dim) with rows, input (N, K) -> (N, K); see `pydl.embedding_dots`."""
+        index, table = self._used(input)
+        return ops.embedding_dots(vectors, index, table)
+
+    def _used(self, input: Any) -> tuple[Any, Any]:
+        """The input's numbers and the table they are for: the copies while gradients are recorded."""
         index = input.data if isinstance(input, TensorCore) else np.asarray(input)
+        if not (self.training and is_grad_enabled()):
+            return wrap(index), self.weight
         self._check(index)
         rows = self._distinct(index)
-        copies = wrap(self.weight.data[rows])
+        copies = wrap(take_rows(self.weight.data, rows))
         copies.requires_grad = True
         self.touched.append((rows, copies))
-        return ops.embedding(wrap(self._place[index]), copies)
+        return wrap(self._place[index]), copies
 
     def _check(self, index: np.ndarray) -> None:
         if index.dtype.kind not in "iu":

@@ -13,7 +13,7 @@ from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import as_tensor, check_floating, contiguous, empty
 
-__all__ = ["embedding", "embedding_bag"]
+__all__ = ["embedding", "embedding_bag", "embedding_dots"]
 
 _MODES = ("sum", "mean", "max")
 _NO_PADDING = -1
@@ -261,3 +261,58 @@ def embedding_bag(
     if per_sample_weights is not None and used is not input:
         per_sample_weights = per_sample_weights[: int(limits[-1])]
     return apply(EmbeddingBag, used, weight, limits, per_sample_weights, mode, padding, scale_grad_by_freq)
+
+
+# ---------------------------------------------------------------- products with rows
+class EmbeddingDots(Op):
+    name = "embedding_dots"
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        flat, source = _flat_index(index), np.repeat(np.arange(len(index)), index.shape[1])
+        outside = (flat < 0) | (flat >= len(weight))
+        _fail_outside("embedding_dots", index, int(outside.argmax()) if outside.any() else -1, len(weight))
+        out = empty(flat.shape, weight.dtype)
+        _core.embedding_dots(contiguous(x), contiguous(weight), flat, source, out, _NO_PADDING)
+        ctx.save(x, weight, flat, source)
+        return out.reshape(index.shape)
+
+    @staticmethod
+    def backward(ctx: Any, g: np.ndarray) -> Any:
+        x, weight, flat, source = ctx.saved
+        scale, dx, dw = contiguous(g).reshape(-1), None, None
+        if ctx.needs[0]:
+            dx = empty(x.shape, x.dtype)
+            limits = np.arange(len(x) + 1, dtype=np.int64) * g.shape[1]
+            _core.embedding_bag(_MODES.index("sum"), contiguous(weight), flat, limits, scale, _NO_PADDING, dx, None)
+        if ctx.needs[2]:
+            dw = empty(weight.shape, weight.dtype)
+            _core.embedding_backward(contiguous(x), flat, source, scale, dw, _NO_PADDING, False)
+        return dx, None, dw
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        x, index = args[0], args[1]
+        return Cost(2 * math.prod(out_shape) * x.shape[1], (math.prod(out_shape) * (x.shape[1] + 1) + x.size) * x.itemsize
+                    + index.nbytes)
+
+
+def embedding_dots(input: Any, index: Any, weight: Any) -> Any:
+    """The scalar product of each vector with each row of a table that its integers name, without making those rows.
+
+    Shapes: input (N, D), index (N, K), weight (V, D) -> (N, K). out[n, k] = input[n] . weight[index[n, k]].
+
+    >>> import pydl
+    >>> pydl.embedding_dots(pydl.tensor([[1.0, 2.0]]), [[1, 0]], pydl.tensor([[3.0, 0.0], [0.0, 5.0]]))
+    tensor([[10.,  3.]])
+
+    Raises `ArgumentError` that names the first index out of range and its position. It scores a few of many words, as
+    negative sampling does (Mikolov et al. 2013).
+    """
+    index = as_tensor(index)
+    _check_table("embedding_dots", weight.data, index.data, input.data)
+    shapes = input.data.shape, index.data.shape, weight.data.shape
+    if len(shapes[0]) != 2 or len(shapes[1]) != 2 or shapes[0][0] != shapes[1][0] or shapes[0][1] != shapes[2][1]:
+        raise ShapeError(f"[embedding_dots] input {shapes[0]}, index {shapes[1]}, weight {shapes[2]}; expected (N, D), (N, K) "
+                         "and (V, D)")
+    return apply(EmbeddingDots, input, index, weight)

@@ -58,13 +58,15 @@ class SparseAdam(Adam):
         return loss
 
     def _update(self, weight: Any, rows: np.ndarray, gradient: np.ndarray, group: dict[str, Any]) -> None:
+        from pydl.nn.row_embedding import take_rows
+
         state = self.state.setdefault(weight, {"step": 0})
         for name in ("exp_avg", "exp_avg_sq"):
             if name not in state:
                 state[name] = wrap(np.zeros(weight.shape, weight.dtype))
         state["step"] += 1
         whole = [weight.data, state["exp_avg"].data, state["exp_avg_sq"].data]
-        parts = [array[rows] for array in whole]
+        parts = [take_rows(array, rows) for array in whole]
         _core.optim_step(_KINDS["adam"], [parts[0]], [np.ascontiguousarray(gradient)], [parts[1]], [parts[2]], [],
                          self.options(group, state["step"], False))
         for array, part in zip(whole, parts, strict=True):

@@ -7,7 +7,6 @@ import pydl
 from pydl import models, nn, optim
 
 torch = pytest.importorskip("torch")
-LENGTHS = [7, 2, 5]
 
 
 def copied(peer, model):
@@ -20,34 +19,6 @@ def compare_gradients(model, peers):
     expected = {f"{prefix}.{name}": p.grad for prefix, peer in peers.items() for name, p in peer.named_parameters()}
     for name, p in model.named_parameters():
         np.testing.assert_allclose(p.grad.numpy(), expected[name].numpy(), atol=1e-5, err_msg=name)
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("pool", ["last", "max", "mean"])
-def test_recurrent_classifier(cell, pool):
-    model = models.RecurrentClassifier(3, 11, embed_dim=5, hidden_size=6, layers=2, cell=cell, bidirectional=True, pool=pool,
-                                       dropout=0.0)
-    rnn = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell](5, 6, 2, batch_first=True, bidirectional=True)
-    peers = {"embedding": torch.nn.Embedding(11, 5, padding_idx=0), "rnn": rnn, "fc": torch.nn.Linear(12, 3)}
-    for name, peer in peers.items():
-        copied(peer, getattr(model, name))
-    ids = np.random.default_rng(0).integers(1, 11, (3, 7))
-    utils = torch.nn.utils.rnn
-    packed = utils.pack_padded_sequence(peers["embedding"](torch.tensor(ids)), LENGTHS, True, False)
-    outputs, state = rnn(packed)
-    h = state[0] if cell == "lstm" else state
-    outputs = utils.pad_packed_sequence(outputs, True)[0]
-    if pool == "last":
-        pooled = torch.cat([h[-2], h[-1]], 1)
-    else:
-        pooled = torch.stack([outputs[i, :n].max(0).values if pool == "max" else outputs[i, :n].mean(0)
-                              for i, n in enumerate(LENGTHS)])
-    expected = peers["fc"](pooled)
-    y = model(pydl.from_numpy(ids), LENGTHS)
-    np.testing.assert_allclose(y.detach().numpy(), expected.detach().numpy(), atol=1e-5)
-    (y**2).sum().backward()
-    (expected**2).sum().backward()
-    compare_gradients(model, peers)
 
 
 def test_text_cnn():
