@@ -78,7 +78,7 @@ def most_frequent(train, test) -> float:
 
 
 def main() -> None:
-    args = options(__doc__, epochs=8, quick_epochs=1,
+    args = options(__doc__, epochs=4, quick_epochs=1,
                    download={"action": "store_true", "help": "fetch the data set if it is not there"})
     lines = list(dict.fromkeys(map(tuple, load_tagged("oanc", download=args.download))))
     order = np.random.default_rng(args.seed).permutation(len(lines))[: 600 if args.quick else None]
