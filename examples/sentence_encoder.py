@@ -24,7 +24,7 @@ from pydl.train import Trainer
 SENTENCES = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.",
              "She took the bus to the match.", "The cat sleeps on the sofa.", "A kitten is lying on the couch.",
              "Interest rates rose again.",
-             "The central bank tightened its policy."]  # fmt: skip
+             "The bank tightened its policy."]  # fmt: skip
 PUBLISHED = {(0, 1): 0.6660, (0, 2): 0.1046, (1, 2): 0.1411}  # documentation of Sentence Transformers
 
 

@@ -5,7 +5,8 @@ writes the next day (48 values), feeding on its own forecasts. Both see the dema
 ago, which takes the seasons of day and week out (as in ARIMA), beside what is known for the future: the last week, the
 last day, the hour. In training each sample is shifted by a random level, or the network learns the levels of eight weeks by
 heart. The lines to beat repeat the last value, yesterday, the last week, or the last week moved to today's level. A linear
-regression on the last week is shown beside them: on one short, regular series it is hard to beat, as usual.
+regression on the last week and the time of the week is shown beside them: on one short and regular series it is hard to beat
+(it was a little better here, 1.05 against 1.11 %).
 
 Classification: nine speakers by 12 features of their vowels, 7 to 29 steps (Kudo et al. 1999: 94.1 % of 370 right).
 
@@ -56,10 +57,12 @@ class Windows(Dataset):
 
 
 def linear_regression(demand: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """The next day by ridge regression on the last week, both beside the last value."""
+    """The next day by ridge regression on the last week, both beside the last value, and the time of day and week."""
+    turns = [2 * np.pi * np.arange(len(demand)) * k / n for n, k in ((DAY, 1), (DAY, 2), (WEEK, 1), (WEEK, 2), (WEEK, 3))]
+    time = np.stack([f(x) for x in turns for f in (np.sin, np.cos)] + [np.ones(len(demand))], 1)
 
     def past(starts: np.ndarray) -> np.ndarray:
-        return np.stack([np.append((demand[s - WEEK : s] - demand[s - 1]) / 5000, 1) for s in starts])
+        return np.stack([np.append((demand[s - WEEK : s] - demand[s - 1]) / 5000, time[s - 1]) for s in starts])
 
     x = past(train)
     y = np.stack([demand[s : s + DAY] - demand[s - 1] for s in train])
@@ -93,7 +96,8 @@ def forecast(args) -> tuple[list[Result], tuple]:
 
     true, week = slices(0), slices(-WEEK)
     guesses = {
-        "GRU to GRU": week + change, "linear regression": linear_regression(demand, train.starts, test.starts),
+        "GRU to GRU": week + change,
+        "linear regression": linear_regression(demand, np.arange(WEEK, end - TEST - VALID - DAY + 1), test.starts),
         "last week at today's level": week + slices(-1, 1) - slices(-WEEK - 1, 1), "last week": week, "yesterday": slices(-DAY),
         "last value": slices(-1, 1),
     }  # fmt: skip
@@ -117,8 +121,10 @@ def pad(samples) -> tuple:
 def speakers(args) -> tuple[list[Result], list[float]]:
     train, test = (TimeSeries("JapaneseVowels", train=part, download=args.download) for part in (True, False))
     model = SequenceToVector(9, input_size=12, hidden_size=64, cell="gru", bidirectional=True, pool="mean", dropout=0.3)
-    trainer = Trainer(model, optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05), pydl.cross_entropy,
-                      {"accuracy": Accuracy()}, out=args.out / "speakers", seed=args.seed)  # fmt: skip
+    optimizer = optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.05)
+    schedule = optim.lr_scheduler.WarmupCosine(optimizer, 20 if args.epochs > 2 else 1, args.epochs * 9)
+    trainer = Trainer(model, optimizer, pydl.cross_entropy, {"accuracy": Accuracy()}, schedule, out=args.out / "speakers",
+                      seed=args.seed, scheduler_per_step=True)  # fmt: skip
     history = fit(trainer, DataLoader(train, 30, shuffle=True, collate_fn=pad), DataLoader(test, 128, collate_fn=pad), args)
     right = 100 * np.array(history["valid_accuracy"])
     holds = None if args.quick else bool(right[-1] >= 94.1)
@@ -141,7 +147,7 @@ def main() -> None:
             axis.legend(fontsize=8)
         for name, values in errors.items():
             axes[1, 0].plot(np.arange(1, DAY + 1) / 2, values, label=f"{name}: {values.mean():.2f} %")
-        axes[1, 0].set(xlabel="hours ahead", ylabel="mean error, %", title="electricity demand, two held-out weeks", ylim=(0, 8))
+        axes[1, 0].set(xlabel="hours ahead", ylabel="mean error, %", title="electricity demand, two held-out weeks", ylim=(0, 4))
         axes[1, 0].legend(fontsize=8)
         axes[1, 1].plot(np.arange(1, len(right) + 1), right, label=f"both-ways GRU: {right[-1]:.1f} %")
         axes[1, 1].axhline(94.1, color="gray", linestyle=":", label="Kudo et al. 1999")
