@@ -82,7 +82,7 @@ def main() -> None:
                    download={"action": "store_true", "help": "fetch the data sets if they are not there"})  # fmt: skip
     halves = (False,) if args.quick else (True, False)
     texts = [t for train in halves for t in load_topics("newsgroups", train, download=args.download).texts]
-    texts = [t.split() for t in texts[:: 20 if args.quick else 1]]
+    texts = [t.split() for t in texts[:: 30 if args.quick else 1]]
     vocabulary = Vocabulary.build(texts, 10, specials=("<unk>",))
     sentences = [s[s != vocabulary.unk] for s in map(vocabulary.encode, texts)]
     print(f"{sum(map(len, texts)):,} words of text, {len(vocabulary):,} different ones")

@@ -19,7 +19,6 @@ QUICK = {
     "batch_norm": ["--data", "mnist5k"], "resnet_depth": ["--data", "mnist5k"], "features": ["--download"],
     "transfer_learning": ["--download"], "locality": [],
     "transfer_learning": ["--download"],
-    "one_hot_or_embedding": ["--download"],
     "sentence_encoder": ["--download"], "sentiment": ["--download"], "tagging": ["--download"],
     "time_series": ["--download"], "word2vec": ["--download"],
 }  # fmt: skip
