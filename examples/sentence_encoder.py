@@ -67,6 +67,9 @@ def fine_tune(encoder, parts, args) -> float:
     data = [Reviews(part, encoder) for part in parts]
     loaders = [DataLoader(d, batch_sampler=BucketSampler([len(i) for i in d.ids], 32, shuffle=k == 0), collate_fn=PadCollate())
                for k, d in enumerate(data)]  # fmt: skip
+    if args.quick:  # the last layer alone: small checkpoints
+        for name, p in encoder.named_parameters():
+            p.requires_grad = "layers.5." in name
     groups = [{"params": list(encoder.parameters()), "lr": 5e-5}, {"params": list(model.fc.parameters()), "lr": 2e-3}]
     optimizer = optim.AdamW(groups, weight_decay=0.01)
     steps = args.epochs * len(loaders[0])
