@@ -18,7 +18,6 @@ QUICK = {
     "translation": ["--download"], "convnets": ["--data", "mnist5k", "--network", "alexnet"],
     "batch_norm": ["--data", "mnist5k"], "resnet_depth": ["--data", "mnist5k"], "features": ["--download"],
     "transfer_learning": ["--download"], "locality": [],
-    "transfer_learning": ["--download"],
     "sentence_encoder": ["--download"], "sentiment": ["--download"], "tagging": ["--download"],
     "time_series": ["--download"], "word2vec": ["--download"],
 }  # fmt: skip
