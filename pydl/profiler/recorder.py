@@ -99,6 +99,7 @@ class Recorder:
         wall = now - self._resumed
         kernel = waited = on_processor = 0
         for name, begin, end, cpu, wait, busy, threads in spans:
+            wait = max(wait, end - begin - cpu)  # for other threads, or because another program had the processor
             kernel += end - begin - wait
             waited += wait
             on_processor += cpu
