@@ -16,6 +16,7 @@ import pydl
 from benchmarks.measure import agree, alternate, geometric_mean
 from benchmarks.shapes import KERNELS, Kernel
 from pydl import profiler
+from pydl.ops._common import channels_last
 
 FAMILIES = (*dict.fromkeys(k.family for k in KERNELS), "optimizer")
 Clock = Callable[[], float]
@@ -66,13 +67,20 @@ def _draw(rng: np.random.Generator, shape: Any) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
+def _tensor(package: Any, a: np.ndarray, order: str, inside: bool) -> Any:
+    """A tensor in the memory order that it has inside a network: pydl's own for images is channels-last."""
+    if package is pydl:
+        return pydl.from_numpy(channels_last(a) if inside and a.ndim == 4 else a.copy())
+    t = package.tensor(a)
+    return t.contiguous(memory_format=package.channels_last) if order and a.ndim == 4 else t
+
+
 def _side(package: Any, kernel: Kernel, arrays: list[np.ndarray], source: Any, order: str) -> Work:
     tensors = []
     wanted = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"][: kernel.gradients]
     for i, a in enumerate(arrays):
-        t = package.tensor(a)
-        if order and a.ndim == 4:
-            t = t.contiguous(memory_format=package.channels_last)
+        weight = kernel.family == "conv" and i > 0
+        t = _tensor(package, a, order, inside=kernel.images and not weight)
         tensors.append(t.requires_grad_() if i in wanted else t)
     module = source
     if source is not None and package is not pydl:
@@ -93,9 +101,7 @@ def _side(package: Any, kernel: Kernel, arrays: list[np.ndarray], source: Any, o
 
     out = _first(call())
     gradient = np.random.default_rng(1).standard_normal(tuple(out.shape)).astype(np.float32)
-    g = package.tensor(gradient)
-    if order and g.ndim == 4:
-        g = g.contiguous(memory_format=package.channels_last)
+    g = _tensor(package, gradient, order, inside=kernel.images)
 
     def backward() -> Any:
         return package.autograd.grad(out, leaves, g, retain_graph=True)
