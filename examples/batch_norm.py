@@ -1,23 +1,23 @@
 """Batch normalisation on and off (Ioffe and Szegedy 2015): with it a network learns faster, and at rates at which it else fails.
 
-A VGG-11 with 16 maps at first, on 6,000 images of Fashion-MNIST, by SGD at three learning rates. The paper: "much higher
-learning rates", the same accuracy in a fraction of the steps.
+Nine convolutions of 3 x 3 in the manner of VGG, with He's initialisation, on 4,000 images of Fashion-MNIST at 14 x 14, by SGD at
+three learning rates. The paper: "much higher learning rates", the same accuracy in a fraction of the steps.
 """
 
 import numpy as np
 from common import DATA, Result, Standardise, finish, options, picture, small_images
 
 import pydl
-from pydl import models, nn, optim
+from pydl import nn, optim
 from pydl.data import DataLoader
 from pydl.metrics import accuracy
 
-RATES = (0.01, 0.1, 0.5)
+RATES = (0.02, 0.2, 1.0)
 
 
 def main() -> None:
     args = options(__doc__, epochs=2, quick_epochs=1, **DATA)
-    train, test, source = small_images(args.data, 512 if args.quick else 6_000, 300 if args.quick else 2_000, args.download)
+    train, test, source = small_images(args.data, 512 if args.quick else 4_000, 300 if args.quick else 2_000, args.download)
     rates = RATES[1:2] if args.quick else RATES
     runs = {(norm, rate): run(norm, rate, train, test, source, args) for norm in (False, True) for rate in rates}
     draw(runs, args)
@@ -36,12 +36,15 @@ def main() -> None:
 def run(norm: bool, rate: float, train, test, source, args) -> tuple[np.ndarray, float]:
     """The losses of all steps and the held-out accuracy; training ends at the first loss that is not finite."""
     pydl.manual_seed(args.seed)
-    network = models.create("vgg11_bn" if norm else "vgg11", num_classes=len(source.classes), in_channels=source.data.shape[1],
-                            width=16, hidden=128, dropout=0.0)  # fmt: skip
-    for layer in network.classifier:
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # so that the network without norms starts well, too
-    model = nn.Sequential(Standardise(source.data), nn.ZeroPad2d((32 - source.data.shape[-1]) // 2), network)
+    layers: list[nn.Module] = [Standardise(source.data), nn.AvgPool2d(2)]
+    inputs = source.data.shape[1]
+    for maps in (16, 16, 16, 32, 32, 32, 64, 64, 64):
+        stride = 2 if maps == 2 * inputs else 1
+        conv = nn.Conv2d(inputs, maps, 3, stride, padding=1)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        layers += [conv, nn.BatchNorm2d(maps), nn.ReLU()] if norm else [conv, nn.ReLU()]
+        inputs = maps
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, len(source.classes)))
     optimizer = optim.SGD(model.parameters(), lr=rate)
     losses = []
     for _ in range(args.epochs):
