@@ -1,8 +1,9 @@
 // Convolution as a matrix product whose left factor is never stored: its rows are gathered from the image while packing
-// (implicit gemm). Depthwise convolution has kernels of its own (conv_depthwise.h).
+// (implicit gemm). Depthwise convolution (conv_depthwise.h) and few channels (conv_direct.h) have kernels of their own.
 #include "cpu/conv.h"
 
 #include "cpu/conv_depthwise.h"
+#include "cpu/conv_direct.h"
 #include "cpu/conv_gather.h"
 #include "cpu/gemm_outer.h"
 #include "cpu/winograd.h"
@@ -77,6 +78,7 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
 
 template <class T>
 void forward(const ConvArgs& a) {
+  if (direct_pays(a)) return conv_direct_forward(a);
   const ForwardTaps taps(a);
   const T *x = a.x.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
   T* y = a.y.as<T>();
@@ -127,6 +129,7 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
 
 template <class T>
 void data_gradient(const ConvArgs& a) {
+  if (direct_pays(a)) return conv_direct_data_gradient(a);
   const bool whole = a.stride[0] == 1 && a.stride[1] == 1 && a.stride[2] == 1;
   // A stride beyond the input leaves its last phases without positions.
   for (int64_t f0 = 0; f0 < min64(a.stride[0], a.in[0]); ++f0)
@@ -136,6 +139,7 @@ void data_gradient(const ConvArgs& a) {
 
 template <class T>
 void weight_gradient(const ConvArgs& a) {
+  if (direct_pays(a)) return conv_direct_weight_gradient(a);
   const ForwardTaps taps(a);
   const Gather& gather = taps.gather;
   const T *x = a.x.as<T>(), *dy = a.y.as<T>();
