@@ -8,13 +8,15 @@ namespace pydl {
 
 constexpr int64_t kDirectChannels = 16;  // beyond, packing pays for itself (measured)
 
-// Whether the kernels below can take this convolution and are the fastest that there are. Extreme sizes, for which a padded
-// row would take absurd memory, are left to the general kernels.
+// Whether the kernels below can take this convolution and are the fastest that there are. Empty arrays and extreme sizes,
+// for which a padded row would take absurd memory, are left to the general kernels.
 inline bool direct_pays(const ConvArgs& a) {
   const bool flat = a.in[0] == 1 && a.out[0] == 1 && a.kernel[0] == 1 && a.pad[0] == 0;
   const bool usual = a.kernel[1] <= 32 && a.kernel[2] <= 32 && a.stride[1] <= 32 && a.stride[2] <= 32 && a.pad[1] <= 64 &&
                      a.pad[2] <= 64 && a.dilation[1] <= 32 && a.in[2] <= 65536 && a.out[2] <= 65536;
-  return flat && usual && a.groups == 1 && a.dilation[2] == 1 && a.channels_in <= kDirectChannels;
+  const bool any = a.batch > 0 && a.channels_in > 0 && a.channels_out > 0 && a.in[1] > 0 && a.in[2] > 0 && a.out[1] > 0 &&
+                   a.out[2] > 0;
+  return flat && usual && any && a.groups == 1 && a.dilation[2] == 1 && a.channels_in <= kDirectChannels;
 }
 
 PYDL_KERNEL(conv_direct_forward, void(const ConvArgs& args));
