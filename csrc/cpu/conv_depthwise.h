@@ -1,13 +1,28 @@
-// Depthwise convolution: each channel with its own filter. Vectorised over the channels, which are adjacent in memory.
+// Depthwise convolution: each channel with its own filter. Vectorised over the channels, which are adjacent in memory, with
+// several neighbouring pixels at a time, so that a weight is loaded once for all of them.
 #pragma once
 #include "cpu/conv_gather.h"
 
 namespace pydl {
 namespace {
 
+constexpr int64_t kPixels = 7;  // at a time: feature maps are 7 x 2^k wide more often than not
+
 inline bool is_depthwise(const ConvArgs& a) {
   return a.groups > 1 && a.groups == a.channels_in && a.channels_in == a.channels_out;
 }
+
+// Where the result of position q of a gather goes: the rows of the forward pass, one phase of the data gradient.
+template <class T>
+struct Target {
+  T* data;
+  int64_t size[3], start[3], step[3];
+
+  T* row(int64_t n, int64_t q0, int64_t q1, int64_t channels) const {
+    const int64_t line = (n * size[0] + start[0] + q0 * step[0]) * size[1] + start[1] + q1 * step[1];
+    return data + (line * size[2] + start[2]) * channels;
+  }
+};
 
 // The taps' weights as [tap][channel].
 template <class T>
@@ -18,60 +33,157 @@ void transpose_taps(const Gather& g, const Array& w, const T* weight, T* to) {
   }
 }
 
-// The source pixel of each tap of a row, or null outside.
+// The positions [lo, hi) of a row that see the source through each of the taps [first, last] of the last axis.
+struct Span {
+  int64_t lo, hi;
+  Span(const Gather& g, int64_t first, int64_t last) : lo(0), hi(0) {
+    if (g.tap_count() == 0) return;
+    const int64_t step = g.step[2], begin = -(g.start[2] + g.offset[2][first]);
+    const int64_t end = g.source[2] - g.start[2] - g.offset[2][last];
+    lo = min64(max64(0, ceil_div(max64(begin, 0), step)), g.rows[2]);
+    hi = max64(lo, min64(g.rows[2], ceil_div(max64(end, 0), step)));
+  }
+};
+
+// The source lines that row (n, q0, q1) sees, and the number of the first tap on each; returns how many.
 template <class T>
-void locate_taps(const Gather& g, const T* source, int64_t row, const T** pixels) {
-  const Row r = locate(g, row);
+int64_t visible_lines(const Gather& g, const T* source, int64_t n, int64_t q0, int64_t q1, const T** lines, int64_t* taps) {
+  int64_t count = 0;
   for (int64_t t0 = 0; t0 < g.taps[0]; ++t0)
-    for (int64_t t1 = 0; t1 < g.taps[1]; ++t1)
-      for (int64_t t2 = 0; t2 < g.taps[2]; ++t2) {
-        const int64_t p0 = r.p[0] + g.offset[0][t0], p1 = r.p[1] + g.offset[1][t1], p2 = r.p[2] + g.offset[2][t2];
-        const bool in = inside(p0, g.source[0]) && inside(p1, g.source[1]) && inside(p2, g.source[2]);
-        *pixels++ = in ? source + (((r.n * g.source[0] + p0) * g.source[1] + p1) * g.source[2] + p2) * g.channels : nullptr;
+    for (int64_t t1 = 0; t1 < g.taps[1]; ++t1) {
+      const int64_t p0 = g.start[0] + q0 * g.step[0] + g.offset[0][t0], p1 = g.start[1] + q1 * g.step[1] + g.offset[1][t1];
+      if (!inside(p0, g.source[0]) || !inside(p1, g.source[1])) continue;
+      lines[count] = source + ((n * g.source[0] + p0) * g.source[1] + p1) * g.source[2] * g.channels;
+      taps[count++] = (t0 * g.taps[1] + t1) * g.taps[2];
+    }
+  return count;
+}
+
+// P pixels that see the sources from[0..count) (of the first pixel) through the weights taps[0..count).
+template <int64_t P, class T>
+PYDL_INLINE void depthwise_pixels(const T* const* from, const T* const* taps, int64_t count, int64_t pitch, int64_t channels,
+                                  const T* bias, T* to, int64_t to_pitch) {
+  using V = Vec<T>;
+  for (int64_t c = 0; c < channels; c += V::lanes) {
+    const int64_t n = min64(channels - c, V::lanes);
+    V sum[P];
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < P; ++i) sum[i] = bias ? V::load_n(bias + c, n) : V::zero();
+    if (n == V::lanes) {
+      for (int64_t t = 0; t < count; ++t) {
+        const V w = V::load(taps[t] + c);
+#pragma GCC unroll 8
+        for (int64_t i = 0; i < P; ++i) sum[i] = fma(V::load(from[t] + i * pitch + c), w, sum[i]);
       }
+    } else {
+      for (int64_t t = 0; t < count; ++t) {
+        const V w = V::load_n(taps[t] + c, n);
+#pragma GCC unroll 8
+        for (int64_t i = 0; i < P; ++i) sum[i] = fma(V::load_n(from[t] + i * pitch + c, n), w, sum[i]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < P; ++i) sum[i].store_n(to + i * to_pitch + c, n);
+  }
 }
 
 template <class T>
-void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* weight, const T* bias, T* out) {
-  using V = Vec<T>;
-  const int64_t taps = g.tap_count(), channels = g.channels;
-  Scratch<T> wt(taps * channels);
+void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* weight, const T* bias, const Target<T>& target) {
+  const int64_t channels = g.channels, width = g.rows[2], lines = g.taps[0] * g.taps[1], all = g.tap_count();
+  Scratch<T> wt(all * channels);
   transpose_taps(g, w, weight, wt.data);
-  parallel_for(g.row_count(), max64(1, 16384 / (taps * channels + 1)), [&](int64_t begin, int64_t end) {
-    Scratch<const T*> pixels(taps);
-    for (int64_t row = begin; row < end; ++row) {
-      locate_taps(g, source, row, pixels.data);
-      for (int64_t c = 0; c < channels; c += V::lanes) {
-        const int64_t n = min64(channels - c, V::lanes);
-        V sum = bias ? V::load_n(bias + c, n) : V::zero();
-        for (int64_t t = 0; t < taps; ++t)
-          if (pixels.data[t]) sum = fma(V::load_n(pixels.data[t] + c, n), V::load_n(wt.data + t * channels + c, n), sum);
-        sum.store_n(out + row * channels + c, n);
+  const Span inner(g, 0, g.taps[2] - 1);
+  const int64_t rows = g.batch * g.rows[0] * g.rows[1];
+  parallel_for(rows, max64(1, 65536 / (all * channels * width + 1)), [&](int64_t begin, int64_t end) {
+    Scratch<const T*> memory(lines + 2 * all);
+    Scratch<int64_t> first(lines);
+    const T **line = memory.data, **from = line + lines, **taps = from + all;
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t q1 = r % g.rows[1], q0 = r / g.rows[1] % g.rows[0], n = r / g.rows[1] / g.rows[0];
+      const int64_t seen = visible_lines(g, source, n, q0, q1, line, first.data);
+      T* to = target.row(n, q0, q1, channels);
+      const int64_t pitch = g.step[2] * channels, to_pitch = target.step[2] * channels;
+      for (int64_t q = 0, pixels; q < width; q += pixels) {
+        int64_t count = 0;
+        for (int64_t k = 0; k < seen; ++k)
+          for (int64_t t = 0; t < g.taps[2]; ++t) {
+            const int64_t p = g.start[2] + q * g.step[2] + g.offset[2][t];
+            if (!inside(p, g.source[2])) continue;
+            from[count] = line[k] + p * channels;
+            taps[count++] = wt.data + (first.data[k] + t) * channels;
+          }
+        const bool many = q >= inner.lo && q + kPixels <= inner.hi;
+        pixels = many ? kPixels : 1;
+        if (many)
+          depthwise_pixels<kPixels>(from, taps, count, pitch, channels, bias, to + q * to_pitch, to_pitch);
+        else
+          depthwise_pixels<1>(from, taps, count, pitch, channels, bias, to + q * to_pitch, to_pitch);
       }
     }
   });
 }
 
+// sums[tap][channel] += what N neighbouring taps of one source line see from the positions [lo, hi) of a row.
+template <int64_t N, class T>
+PYDL_INLINE void depthwise_taps(const Gather& g, const T* line, const T* dy, int64_t t, int64_t lo, int64_t hi, T* sums) {
+  using V = Vec<T>;
+  const int64_t channels = g.channels, pitch = g.step[2] * channels;
+  const T* from[N];
+  for (int64_t i = 0; i < N; ++i) from[i] = line + (g.start[2] + lo * g.step[2] + g.offset[2][t + i]) * channels;
+  for (int64_t c = 0; c < channels; c += V::lanes) {
+    const int64_t n = min64(channels - c, V::lanes);
+    V sum[N];
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < N; ++i) sum[i] = V::load_n(sums + i * channels + c, n);
+    for (int64_t q = lo; q < hi; ++q) {
+      const V d = V::load_n(dy + q * channels + c, n);
+#pragma GCC unroll 8
+      for (int64_t i = 0; i < N; ++i) sum[i] = fma(V::load_n(from[i] + (q - lo) * pitch + c, n), d, sum[i]);
+    }
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < N; ++i) sum[i].store_n(sums + i * channels + c, n);
+  }
+}
+
+// All positions of a row for N taps at once where all of them see the source, the borders tap by tap.
+template <int64_t N, class T>
+PYDL_INLINE void depthwise_tap_row(const Gather& g, const T* line, const T* dy, int64_t t, T* sums) {
+  const Span inner(g, t, t + N - 1);
+  if (inner.lo < inner.hi) depthwise_taps<N>(g, line, dy, t, inner.lo, inner.hi, sums);
+  if constexpr (N > 1)
+    for (int64_t i = 0; i < N; ++i) {
+      const Span own(g, t + i, t + i);
+      T* to = sums + i * g.channels;
+      const int64_t lo = min64(inner.lo, own.hi), hi = max64(inner.hi, own.lo);
+      if (inner.lo >= inner.hi) {
+        depthwise_taps<1>(g, line, dy, t + i, own.lo, own.hi, to);
+        continue;
+      }
+      if (own.lo < lo) depthwise_taps<1>(g, line, dy, t + i, own.lo, lo, to);
+      if (hi < own.hi) depthwise_taps<1>(g, line, dy, t + i, hi, own.hi, to);
+    }
+}
+
 // Partial sums over fixed chunks of rows, added in order.
 template <class T>
 void depthwise_weight(const Gather& g, const T* source, const T* dy, const Array& w, T* dw) {
-  using V = Vec<T>;
-  const int64_t taps = g.tap_count(), channels = g.channels, rows = g.row_count();
-  const int64_t chunk = max64(64, ceil_div(rows, 64)), chunks = max64(1, ceil_div(rows, chunk)), size = taps * channels;
+  const int64_t taps = g.tap_count(), channels = g.channels, rows = g.batch * g.rows[0] * g.rows[1], lines = g.taps[0] * g.taps[1];
+  const int64_t chunk = max64(1, ceil_div(rows, 32)), chunks = max64(1, ceil_div(rows, chunk)), size = taps * channels;
   Scratch<T> partial(chunks * size);
   std::memset(partial.data, 0, static_cast<size_t>(chunks * size) * sizeof(T));
   parallel_for(rows, chunk, [&](int64_t begin, int64_t end) {
-    Scratch<const T*> pixels(taps);
-    T* sums = partial.data + begin / chunk * size;
-    for (int64_t row = begin; row < end; ++row) {
-      locate_taps(g, source, row, pixels.data);
-      for (int64_t t = 0; t < taps; ++t) {
-        if (!pixels.data[t]) continue;
-        for (int64_t c = 0; c < channels; c += V::lanes) {
-          const int64_t n = min64(channels - c, V::lanes);
-          fma(V::load_n(pixels.data[t] + c, n), V::load_n(dy + row * channels + c, n), V::load_n(sums + t * channels + c, n))
-              .store_n(sums + t * channels + c, n);
-        }
+    Scratch<const T*> line(lines);
+    Scratch<int64_t> first(lines);
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t q1 = r % g.rows[1], q0 = r / g.rows[1] % g.rows[0], n = r / g.rows[1] / g.rows[0];
+      const int64_t seen = visible_lines(g, source, n, q0, q1, line.data, first.data);
+      const T* grad = dy + r * g.rows[2] * channels;
+      for (int64_t k = 0; k < seen; ++k) {
+        T* sums = partial.data + begin / chunk * size + first.data[k] * channels;
+        int64_t t = 0;
+        for (; t + 5 <= g.taps[2]; t += 5) depthwise_tap_row<5>(g, line.data[k], grad, t, sums + t * channels);
+        for (; t + 3 <= g.taps[2]; t += 3) depthwise_tap_row<3>(g, line.data[k], grad, t, sums + t * channels);
+        for (; t < g.taps[2]; ++t) depthwise_tap_row<1>(g, line.data[k], grad, t, sums + t * channels);
       }
     }
   });
