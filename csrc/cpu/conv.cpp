@@ -82,7 +82,8 @@ void forward(const ConvArgs& a) {
   const ForwardTaps taps(a);
   const T *x = a.x.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
   T* y = a.y.as<T>();
-  if (is_depthwise(a)) return depthwise_rows<T>(taps.gather, x, a.weight, w, bias, y);
+  if (is_depthwise(a))
+    return depthwise_rows<T>(taps.gather, x, a.weight, w, bias, {y, {a.out[0], a.out[1], a.out[2]}, {0, 0, 0}, {1, 1, 1}});
   const int64_t depth = a.channels_in / a.groups, columns = a.channels_out / a.groups;
   for (int64_t g = 0; g < a.groups; ++g)
     gather_product<T>(taps.gather, x, g * depth, depth, a.weight, w + g * columns * a.weight.strides[0],
@@ -98,6 +99,9 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
   if (rows == 0) return;
   const T *dy = a.y.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
   T* dx = a.x.as<T>();
+  if (is_depthwise(a))
+    return depthwise_rows<T>(gather, dy, a.weight, w, bias, {dx, {a.in[0], a.in[1], a.in[2]}, {phase[0], phase[1], phase[2]},
+                                                            {a.stride[0], a.stride[1], a.stride[2]}});
   // One phase covers all positions when the stride is 1; otherwise its rows are spread over dx afterwards.
   Scratch<T> buffer(whole ? 1 : rows * channels);
   T* out = whole ? dx : buffer.data;
@@ -106,8 +110,6 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
       for (int64_t r = begin; r < end; ++r)
         for (int64_t c = 0; c < channels; ++c) out[r * channels + c] = bias ? bias[c] : T(0);
     });
-  } else if (is_depthwise(a)) {
-    depthwise_rows<T>(gather, dy, a.weight, w, bias, out);
   } else {
     const int64_t depth = a.channels_out / a.groups, columns = channels / a.groups;
     for (int64_t g = 0; g < a.groups; ++g)

@@ -127,6 +127,7 @@ void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* w
 template <int64_t N, class T>
 PYDL_INLINE void depthwise_taps(const Gather& g, const T* line, const T* dy, int64_t t, int64_t lo, int64_t hi, T* sums) {
   using V = Vec<T>;
+  if (lo >= hi) return;
   const int64_t channels = g.channels, pitch = g.step[2] * channels;
   const T* from[N];
   for (int64_t i = 0; i < N; ++i) from[i] = line + (g.start[2] + lo * g.step[2] + g.offset[2][t + i]) * channels;
@@ -149,18 +150,14 @@ PYDL_INLINE void depthwise_taps(const Gather& g, const T* line, const T* dy, int
 template <int64_t N, class T>
 PYDL_INLINE void depthwise_tap_row(const Gather& g, const T* line, const T* dy, int64_t t, T* sums) {
   const Span inner(g, t, t + N - 1);
-  if (inner.lo < inner.hi) depthwise_taps<N>(g, line, dy, t, inner.lo, inner.hi, sums);
+  const bool any = inner.lo < inner.hi;
+  if (any) depthwise_taps<N>(g, line, dy, t, inner.lo, inner.hi, sums);
   if constexpr (N > 1)
     for (int64_t i = 0; i < N; ++i) {
       const Span own(g, t + i, t + i);
       T* to = sums + i * g.channels;
-      const int64_t lo = min64(inner.lo, own.hi), hi = max64(inner.hi, own.lo);
-      if (inner.lo >= inner.hi) {
-        depthwise_taps<1>(g, line, dy, t + i, own.lo, own.hi, to);
-        continue;
-      }
-      if (own.lo < lo) depthwise_taps<1>(g, line, dy, t + i, own.lo, lo, to);
-      if (hi < own.hi) depthwise_taps<1>(g, line, dy, t + i, hi, own.hi, to);
+      depthwise_taps<1>(g, line, dy, t + i, own.lo, any ? inner.lo : own.hi, to);
+      if (any) depthwise_taps<1>(g, line, dy, t + i, inner.hi, own.hi, to);
     }
 }
 
