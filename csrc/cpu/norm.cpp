@@ -106,24 +106,37 @@ void forward(const ColumnNormArgs& a) {
     }
     tables.repeat(p, g, 3);
   }
+  const T* residual = optional<T>(a.residual);
   p.for_each_slot([&](int64_t g, int64_t s) {
-    const T *from = x + p.slot_offset(g, s), *center = tables.get(g, 0), *scale = tables.get(g, 1), *shift = tables.get(g, 2);
-    T* to = y + p.slot_offset(g, s);
-    for_each_vector<T>(p, p.slot_length(s), [&](int64_t at, int64_t c, int64_t n) {
+    const int64_t start = p.slot_offset(g, s);
+    const T *from = x + start, *center = tables.get(g, 0), *scale = tables.get(g, 1), *shift = tables.get(g, 2);
+    T* to = y + start;
+    const auto normalised = [&](int64_t at, int64_t c, int64_t n) {
       const V d = V::load_n(from + at, n) - V::load_n(center + c, n);
-      fma(d, V::load_n(scale + c, n), V::load_n(shift + c, n)).store_n(to + at, n);
-    });
+      return fma(d, V::load_n(scale + c, n), V::load_n(shift + c, n));
+    };
+    const auto positive = [](V v) { return select(v <= 0.0, V::zero(), v); };  // NaN stays
+    if (residual)
+      for_each_vector<T>(p, p.slot_length(s), [&](int64_t at, int64_t c, int64_t n) {
+        const V v = normalised(at, c, n) + V::load_n(residual + start + at, n);
+        (a.relu ? positive(v) : v).store_n(to + at, n);
+      });
+    else if (a.relu)
+      for_each_vector<T>(p, p.slot_length(s),
+                         [&](int64_t at, int64_t c, int64_t n) { positive(normalised(at, c, n)).store_n(to + at, n); });
+    else
+      for_each_vector<T>(p, p.slot_length(s), [&](int64_t at, int64_t c, int64_t n) { normalised(at, c, n).store_n(to + at, n); });
   });
 }
 
 // Sums of dy and of dy * (x - mean) for each (group, channel), into slot 0 of `sums` [group][slot][sum, dot][channels].
-template <class T>
+template <bool kRelu, class T>
 void gradient_sums(const ColumnNormGradArgs& a, const ColumnPlan& p, const Tables<T>& tables, double* sums) {
-  const T *dy = a.dy.as<T>(), *x = a.x.as<T>();
+  const T *dy = a.dy.as<T>(), *x = a.x.as<T>(), *y = optional<T>(a.y);
   p.for_each_slot([&](int64_t g, int64_t s) {
     double* to = sums + (g * p.slots + s) * 2 * p.channels;
     const int64_t at = p.slot_offset(g, s);
-    slot_grad_sums(p, dy + at, x + at, tables.get(g, 0), p.slot_length(s), to, to + p.channels);
+    slot_grad_sums<kRelu>(p, dy + at, kRelu ? y + at : y, x + at, tables.get(g, 0), p.slot_length(s), to, to + p.channels);
   });
   const int64_t sets = a.mean.shape[1], members = p.channels / sets;
   const double* mean = a.mean.as<double>();
@@ -183,7 +196,7 @@ void input_coefficients(const ColumnNormGradArgs& a, const ColumnPlan& p, const 
   }
 }
 
-template <class T>
+template <bool kRelu, class T>
 void backward(const ColumnNormGradArgs& a) {
   using V = Vec<T>;
   const ColumnPlan p(a.x, V::lanes);
@@ -197,24 +210,29 @@ void backward(const ColumnNormGradArgs& a) {
   const bool needs_sums = a.training || a.dweight.data || a.dbias.data;
   Scratch<double> sums(needs_sums ? p.groups * p.slots * 2 * p.channels : 1);
   if (needs_sums) {
-    gradient_sums(a, p, tables, sums.data);
+    gradient_sums<kRelu>(a, p, tables, sums.data);
     parameter_gradients<T>(a, p, sums.data);
   }
   if (!a.dx.data) return;
   input_coefficients(a, p, tables, sums.data);
-  const T *dy = a.dy.as<T>(), *x = a.x.as<T>();
-  T* dx = a.dx.as<T>();
+  const T *dy = a.dy.as<T>(), *x = a.x.as<T>(), *y = optional<T>(a.y);
+  T *dx = a.dx.as<T>(), *dresidual = a.dresidual.data ? a.dresidual.as<T>() : nullptr;
   p.for_each_slot([&](int64_t g, int64_t s) {
     const int64_t start = p.slot_offset(g, s);
     const T *center = tables.get(g, 0), *ta = tables.get(g, 1), *tb = tables.get(g, 2), *tc = tables.get(g, 3);
+    const auto gradient = [&](int64_t at, int64_t n) {
+      const V d = load_gradient<kRelu>(dy, y, start + at, n);
+      if (kRelu && dresidual) d.store_n(dresidual + start + at, n);
+      return d;
+    };
     if (!a.training)
       return for_each_vector<T>(p, p.slot_length(s), [&](int64_t at, int64_t c, int64_t n) {
-        (V::load_n(dy + start + at, n) * V::load_n(ta + c, n)).store_n(dx + start + at, n);
+        (gradient(at, n) * V::load_n(ta + c, n)).store_n(dx + start + at, n);
       });
     for_each_vector<T>(p, p.slot_length(s), [&](int64_t at, int64_t c, int64_t n) {
       const V d = V::load_n(x + start + at, n) - V::load_n(center + c, n);
       const V rest = fma(d, V::load_n(tb + c, n), V::load_n(tc + c, n));
-      fma(V::load_n(dy + start + at, n), V::load_n(ta + c, n), rest).store_n(dx + start + at, n);
+      fma(gradient(at, n), V::load_n(ta + c, n), rest).store_n(dx + start + at, n);
     });
   });
 }
@@ -242,6 +260,7 @@ void check_statistics(const Array& x, const Array& mean, const Array& rstd, bool
 void column_norm_forward_impl(const ColumnNormArgs& a) {
   check_statistics(a.x, a.mean, a.rstd, a.training);
   check_like(a.y, a.x);
+  if (a.residual.data) check_like(a.residual, a.x);
   for (const Array* v : {&a.weight, &a.bias, &a.running_mean, &a.running_var}) check_vector(*v, a.x);
   PYDL_CHECK((a.running_mean.data != nullptr) == (a.running_var.data != nullptr), "one running statistic without the other");
   PYDL_CHECK(a.training || a.running_mean.data, "no running statistics");
@@ -253,14 +272,19 @@ void column_norm_forward_impl(const ColumnNormArgs& a) {
 void column_norm_backward_impl(const ColumnNormGradArgs& a) {
   check_statistics(a.x, a.mean, a.rstd, a.training);
   check_like(a.dy, a.x);
-  if (a.dx.data) check_like(a.dx, a.x);
+  for (const Array* v : {&a.dx, &a.y, &a.dresidual})
+    if (v->data) check_like(*v, a.x);
+  PYDL_CHECK(!a.dresidual.data || (a.y.data && a.dx.data), "the gradient of the residual comes with y and dx");
   for (const Array* v : {&a.weight, &a.dweight, &a.dbias}) check_vector(*v, a.x);
   if (a.x.size() == 0) {
     for (const Array* v : {&a.dweight, &a.dbias})
       if (v->data) std::memset(v->data, 0, static_cast<size_t>(v->size() * item_size(v->dtype)));
     return;
   }
-  a.x.dtype == DType::f32 ? backward<float>(a) : backward<double>(a);
+  if (a.y.data)
+    a.x.dtype == DType::f32 ? backward<true, float>(a) : backward<true, double>(a);
+  else
+    a.x.dtype == DType::f32 ? backward<false, float>(a) : backward<false, double>(a);
 }
 
 PYDL_REGISTER(column_norm_forward, column_norm_forward_impl);

@@ -17,6 +17,8 @@ struct ColumnNormArgs {
   Array mean, rstd;                 // [groups, sets], float64: mean and 1/sqrt(var + eps) of channels/sets neighbours, written
   bool training;                    // statistics of x, running ones moved by `momentum`; else the running ones
   double momentum, eps;
+  Array residual;                   // like x, optional: added to the result
+  bool relu;                        // and then negative values become 0
 };
 PYDL_KERNEL(column_norm_forward, void(const ColumnNormArgs& args));
 
@@ -26,6 +28,8 @@ struct ColumnNormGradArgs {
   Array mean, rstd;   // as written by forward
   Array dx, dweight, dbias;  // each optional
   bool training;
+  Array y;           // the result, if ReLU followed: dy counts where y > 0
+  Array dresidual;   // optional, with y and dx: that dy, the gradient of the residual
 };
 PYDL_KERNEL(column_norm_backward, void(const ColumnNormGradArgs& args));
 

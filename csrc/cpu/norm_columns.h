@@ -89,9 +89,17 @@ void column_moments(const T* x, int64_t rows, int64_t width, double* mean, doubl
   }
 }
 
+// dy behind a ReLU with the result y: nothing where y is not positive. Without ReLU y is not looked at.
+template <bool kRelu, class T>
+PYDL_INLINE Vec<T> load_gradient(const T* dy, const T* y, int64_t at, int64_t n) {
+  const Vec<T> g = Vec<T>::load_n(dy + at, n);
+  if constexpr (kRelu) return select(Vec<T>::load_n(y + at, n) > 0.0, g, Vec<T>::zero());
+  return g;
+}
+
 // The two sums of the backward pass for each column: of dy, and of dy * (x - center).
-template <class T>
-void column_grad_sums(const T* dy, const T* x, const T* center, int64_t rows, int64_t width, double* sum, double* dot) {
+template <bool kRelu, class T>
+void column_grad_sums(const T* dy, const T* y, const T* x, const T* center, int64_t rows, int64_t width, double* sum, double* dot) {
   using V = Vec<T>;
   for (int64_t c = 0; c < width; ++c) sum[c] = dot[c] = 0;
   for (int64_t r0 = 0; r0 < rows; r0 += kBlockRows) {
@@ -106,7 +114,7 @@ void column_grad_sums(const T* dy, const T* x, const T* center, int64_t rows, in
       for (int64_t r = 0; r < n; ++r)
         for (int64_t j = 0; j < N; ++j) {
           const int64_t at = (r0 + r) * width + c + j * L, k = N == 1 ? columns : L;
-          const V g = V::load_n(dy + at, k);
+          const V g = load_gradient<kRelu>(dy, y, at, k);
           s[j] += g;
           d[j] = fma(g, V::load_n(x + at, k) - m[j], d[j]);
         }
@@ -131,13 +139,14 @@ void slot_moments(const ColumnPlan& p, const T* x, int64_t rows, double* mean, d
                  static_cast<double>(rest + f * folded), static_cast<double>(folded));
 }
 
-template <class T>
-void slot_grad_sums(const ColumnPlan& p, const T* dy, const T* x, const T* center, int64_t rows, double* sum, double* dot) {
+template <bool kRelu, class T>
+void slot_grad_sums(const ColumnPlan& p, const T* dy, const T* y, const T* x, const T* center, int64_t rows, double* sum,
+                    double* dot) {
   const int64_t folded = p.fold > 1 ? rows / p.fold : 0, done = folded * p.width;
-  column_grad_sums(dy + done, x + done, center, rows - folded * p.fold, p.channels, sum, dot);
+  column_grad_sums<kRelu>(dy + done, kRelu ? y + done : y, x + done, center, rows - folded * p.fold, p.channels, sum, dot);
   if (folded == 0) return;
   double wide_sum[kMaxWidth], wide_dot[kMaxWidth];
-  column_grad_sums(dy, x, center, folded, p.width, wide_sum, wide_dot);
+  column_grad_sums<kRelu>(dy, y, x, center, folded, p.width, wide_sum, wide_dot);
   for (int64_t f = 0; f < p.fold; ++f)
     for (int64_t c = 0; c < p.channels; ++c) {
       sum[c] += wide_sum[f * p.channels + c];

@@ -34,8 +34,8 @@ class DenseLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, maps: Any) -> Any:
-        x = self.conv1(self.relu1(self.norm1(pydl.cat(maps, 1))))
-        return self.dropout(self.conv2(self.relu2(self.norm2(x))))
+        x = self.conv1(nn.norm_act(self.norm1, self.relu1, pydl.cat(maps, 1)))
+        return self.dropout(self.conv2(nn.norm_act(self.norm2, self.relu2, x)))
 
 
 class DenseBlock(nn.Module):

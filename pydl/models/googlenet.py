@@ -46,7 +46,7 @@ class BasicConv2d(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, input: Any) -> Any:
-        return self.relu(self.bn(self.conv(input)))
+        return nn.norm_act(self.bn, self.relu, self.conv(input))
 
 
 class Inception(nn.Module):

@@ -49,11 +49,10 @@ class BasicBlock(nn.Module):
         self.downsample = projection(inputs, width, stride) if skip else None
 
     def forward(self, input: Any) -> Any:
-        x = self.relu(self.bn1(self.conv1(input)))
-        x = self.bn2(self.conv2(x))
-        if self.skip:
-            x = x + (input if self.downsample is None else self.downsample(input))
-        return self.relu(x)
+        x = nn.norm_act(self.bn1, self.relu, self.conv1(input))
+        x = self.conv2(x)
+        skip = None if not self.skip else input if self.downsample is None else self.downsample(input)
+        return nn.norm_act(self.bn2, self.relu, x, skip)
 
 
 class Bottleneck(nn.Module):
@@ -77,12 +76,11 @@ class Bottleneck(nn.Module):
         self.downsample = projection(inputs, 4 * width, stride) if skip else None
 
     def forward(self, input: Any) -> Any:
-        x = self.relu(self.bn1(self.conv1(input)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        x = self.bn3(self.conv3(x))
-        if self.skip:
-            x = x + (input if self.downsample is None else self.downsample(input))
-        return self.relu(x)
+        x = nn.norm_act(self.bn1, self.relu, self.conv1(input))
+        x = nn.norm_act(self.bn2, self.relu, self.conv2(x))
+        x = self.conv3(x)
+        skip = None if not self.skip else input if self.downsample is None else self.downsample(input)
+        return nn.norm_act(self.bn3, self.relu, x, skip)
 
 
 def projection(inputs: int, outputs: int, stride: int) -> Any:
@@ -141,7 +139,7 @@ class ResNet(nn.Module):
         initialise(self)
 
     def forward(self, input: Any) -> Any:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(input))))  # (N, 64, H/4, W/4)
+        x = self.maxpool(nn.norm_act(self.bn1, self.relu, self.conv1(input)))  # (N, 64, H/4, W/4)
         for i in range(self.stages):
             x = getattr(self, f"layer{i + 1}")(x)  # at last (N, 512 or 2048, H/32, W/32)
         return self.fc(pydl.flatten(self.avgpool(x), 1))
@@ -208,10 +206,10 @@ class PreActBottleneck(nn.Module):
         self.downsample = None if stride == 1 and inputs == 4 * width else conv1x1(inputs, 4 * width, stride)
 
     def forward(self, input: Any) -> Any:
-        active = self.relu(self.bn1(input))
+        active = nn.norm_act(self.bn1, self.relu, input)
         x = self.conv1(active)
-        x = self.conv2(self.relu(self.bn2(x)))
-        x = self.conv3(self.relu(self.bn3(x)))
+        x = self.conv2(nn.norm_act(self.bn2, self.relu, x))
+        x = self.conv3(nn.norm_act(self.bn3, self.relu, x))
         return x + (input if self.downsample is None else self.downsample(active))
 
 
@@ -240,9 +238,9 @@ class PreActResNet(nn.Module):
         initialise(self)
 
     def forward(self, input: Any) -> Any:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(input))))
+        x = self.maxpool(nn.norm_act(self.bn1, self.relu, self.conv1(input)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        x = self.relu(self.bn2(x))  # what the last block leaves has not been activated
+        x = nn.norm_act(self.bn2, self.relu, x)  # what the last block leaves has not been activated
         return self.fc(pydl.flatten(self.avgpool(x), 1))
 
 

@@ -8,6 +8,7 @@ from pydl.nn.conv import *
 from pydl.nn.dropout import *
 from pydl.nn.embedding import *
 from pydl.nn.functional_modules import *
+from pydl.nn.fusion import *
 from pydl.nn.linear import *
 from pydl.nn.local import *
 from pydl.nn.module import *

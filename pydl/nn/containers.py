@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydl.errors import ArgumentError
+from pydl.nn.fusion import fuses, norm_act
 from pydl.nn.module import Module, Parameter
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
@@ -85,8 +86,15 @@ class Sequential(_Indexed):
             self.extend(modules)
 
     def forward(self, input: Any) -> Any:
-        for module in self._modules.values():
-            input = module(input)
+        modules = list(self._modules.values())
+        i = 0
+        while i < len(modules):
+            if i + 1 < len(modules) and fuses(modules[i], modules[i + 1]):
+                input = norm_act(modules[i], modules[i + 1], input)
+                i += 2
+            else:
+                input = modules[i](input)
+                i += 1
         return input
 
 

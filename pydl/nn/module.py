@@ -138,7 +138,7 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         engine.push_module(self._name)
         try:
-            if not (self._pre_hooks or self._forward_hooks or self._backward_hooks or self._backward_pre_hooks):
+            if not self.has_hooks():
                 return self.forward(*args, **kwargs)
             return self._call_with_hooks(args, kwargs)
         except PydlError as error:
@@ -146,6 +146,10 @@ class Module:
             raise
         finally:
             engine.pop_module()
+
+    def has_hooks(self) -> bool:
+        """Whether something watches the calls of this module (not of its parts)."""
+        return bool(self._pre_hooks or self._forward_hooks or self._backward_hooks or self._backward_pre_hooks)
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for hook, with_kwargs in list(self._pre_hooks.values()):

@@ -71,13 +71,14 @@ class _ChannelNorm(Module):
 
 
 class _BatchNorm(_ChannelNorm):
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Any, residual: Any = None, relu: bool = False) -> Any:
+        """`residual` and `relu`: see `norm_act`, which calls with them."""
         self._check(input)
         batch_statistics = self.training or not self.track_running_stats
         use_running = self.track_running_stats
         return ops.batch_norm(
             input, self.running_mean if use_running else None, self.running_var if use_running else None, self.weight,
-            self.bias, batch_statistics, self._momentum(), self.eps,
+            self.bias, batch_statistics, self._momentum(), self.eps, residual=residual, relu=relu,
         )
 
     def _momentum(self) -> float:

@@ -11,10 +11,11 @@ import numpy as np
 
 from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
-from pydl.graph.engine import apply
+from pydl.graph.engine import apply, is_grad_enabled, wrap
 from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import check_floating, contiguous, copy, empty
 from pydl.ops._norm_grad import channel_formula, gradients, row_formula
+from pydl.ops.elementwise import mul
 
 __all__ = [
     "batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm",
@@ -48,7 +49,10 @@ def _check_vectors(op: str, channels: int, **vectors: np.ndarray | None) -> None
 
 
 class _ChannelNorm(Op):
-    """Statistics over (sets of) channels; forward saves the input and two numbers per set."""
+    """Statistics over (sets of) channels; forward saves the input and two numbers per set.
+
+    With a residual and ReLU in the same pass, the gradient's mask is taken from the output.
+    """
 
     backward_on_tensors = True
 
@@ -56,16 +60,21 @@ class _ChannelNorm(Op):
     def forward(
         cls, ctx: Any, x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, running_mean: np.ndarray | None,
         running_var: np.ndarray | None, training: bool, momentum: float, eps: float, sets: int, joined: bool,
+        residual: np.ndarray | None = None, relu: bool = False,
     ) -> np.ndarray:
-        check_floating(cls.name, input=x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+        check_floating(cls.name, input=x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var,
+                       residual=residual)
+        if residual is not None and residual.shape != x.shape:
+            raise ShapeError(f"[{cls.name}] residual of shape {residual.shape}; expected {x.shape} as the input")
         _check_vectors(cls.name, x.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
         source = _channels_last(x)
         rows = _rows(source, joined)
         mean, rstd = empty((rows.shape[0], sets), np.float64), empty((rows.shape[0], sets), np.float64)
         y = _empty_channels_last(x.shape, x.dtype)
         flat = [None if v is None else contiguous(v) for v in (weight, bias)]
-        _core.column_norm(rows, _rows(y, joined), *flat, running_mean, running_var, mean, rstd, training, momentum, eps)
-        ctx.save(x, weight)
+        _core.column_norm(rows, _rows(y, joined), *flat, running_mean, running_var, mean, rstd, training, momentum, eps,
+                          None if residual is None else _rows(_channels_last(residual), joined), relu)
+        ctx.save(x, weight, y if relu else None)
         ctx.copy = None if source is x else source  # x in the kernels' layout
         ctx.statistics = mean, rstd
         ctx.training, ctx.joined, ctx.eps = training, joined, eps
@@ -73,21 +82,32 @@ class _ChannelNorm(Op):
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        x, weight = ctx.saved
+        x, weight, y = ctx.saved
         statistics, training, joined, copied = ctx.statistics, ctx.training, ctx.joined, ctx.copy
         formula = partial(channel_formula, statistics=None if training else statistics, sets=statistics[0].shape[1],
                           joined=joined, eps=ctx.eps)
 
-        def native(g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, needs: Sequence[bool]) -> Any:
+        def run(g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, needs: Sequence[bool], *masked: Any) -> Any:
             dx = _empty_channels_last(x.shape, x.dtype) if needs[0] else None
             dw, db = (empty(x.shape[1:2], x.dtype) if need else None for need in needs[1:])
             source = x if copied is None else copied
             _core.column_norm_backward(
                 _rows(_channels_last(g), joined), _rows(source, joined), None if weight is None else contiguous(weight),
-                *statistics, None if dx is None else _rows(dx, joined), dw, db, training)
+                *statistics, None if dx is None else _rows(dx, joined), dw, db, training, *(masked or (None, None)))
             return dx, dw, db
 
-        return tuple(gradients(g, x, weight, native, formula, ctx.needs[:3]))
+        wants_residual = len(ctx.needs) > 10 and ctx.needs[10]
+        if y is None:
+            grads = gradients(g, x, weight, run, formula, ctx.needs[:3])
+            return (*grads, *(None,) * 7, g if wants_residual else None)
+        if is_grad_enabled():  # to be differentiated again: the mask is a constant factor
+            g = mul(g, wrap((y.data > 0).astype(g.data.dtype)))
+            return (*gradients(g, x, weight, run, formula, ctx.needs[:3]), *(None,) * 7, g if wants_residual else None)
+        passed = _empty_channels_last(x.data.shape, x.data.dtype) if wants_residual else None
+        needs = (ctx.needs[0] or wants_residual, *ctx.needs[1:3])
+        grads = run(g.data, x.data, None if weight is None else weight.data, needs, _rows(y.data, joined),
+                    None if passed is None else _rows(passed, joined))
+        return tuple(None if d is None else wrap(d) for d in (*grads, *(None,) * 7, passed))
 
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
@@ -123,7 +143,7 @@ def _check_running(op: str, running_mean: Any, running_var: Any) -> None:
 
 def batch_norm(
     input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
-    momentum: float = 0.1, eps: float = 1e-5,
+    momentum: float = 0.1, eps: float = 1e-5, *, residual: Any = None, relu: bool = False,
 ) -> Any:
     """Each channel brought to mean 0 and variance 1 over the batch and all positions, then scaled and shifted.
 
@@ -135,6 +155,7 @@ def batch_norm(
     ----------
     training: use the statistics of this batch and move the running ones (if given) towards them, in place:
         running = (1 - momentum) * running + momentum * batch, the variance unbiased; otherwise use the running ones.
+    residual, relu: what often follows, in the same pass over memory: y + residual (of the input's shape), then max(0, y).
 
     >>> import pydl
     >>> pydl.batch_norm(pydl.tensor([[1.0, 0.0], [3.0, 8.0]]), None, None, training=True, eps=0.0)
@@ -152,7 +173,8 @@ def batch_norm(
                             "the variance of one value is 0; use a larger batch or .eval()")
     if not training and running_mean is None:
         raise ArgumentError("[batch_norm] training=False needs running_mean and running_var")
-    out = apply(BatchNorm, input, weight, bias, running_mean, running_var, training, momentum, eps, shape[1], True)
+    out = apply(BatchNorm, input, weight, bias, running_mean, running_var, training, momentum, eps, shape[1], True,
+                residual, relu)
     if training and running_mean is not None:
         running_mean.bump_version()
         running_var.bump_version()
