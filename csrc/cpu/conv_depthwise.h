@@ -164,7 +164,8 @@ PYDL_INLINE void depthwise_tap_row(const Gather& g, const T* line, const T* dy, 
 // Partial sums over fixed chunks of rows, added in order.
 template <class T>
 void depthwise_weight(const Gather& g, const T* source, const T* dy, const Array& w, T* dw) {
-  const int64_t taps = g.tap_count(), channels = g.channels, rows = g.batch * g.rows[0] * g.rows[1], lines = g.taps[0] * g.taps[1];
+  const int64_t taps = g.tap_count(), lines = g.taps[0] * g.taps[1], channels = g.channels;
+  const int64_t rows = g.batch * g.rows[0] * g.rows[1];
   const int64_t chunk = max64(1, ceil_div(rows, 32)), chunks = max64(1, ceil_div(rows, chunk)), size = taps * channels;
   Scratch<T> partial(chunks * size);
   std::memset(partial.data, 0, static_cast<size_t>(chunks * size) * sizeof(T));

@@ -125,7 +125,8 @@ void forward(const ColumnNormArgs& a) {
       for_each_vector<T>(p, p.slot_length(s),
                          [&](int64_t at, int64_t c, int64_t n) { positive(normalised(at, c, n)).store_n(to + at, n); });
     else
-      for_each_vector<T>(p, p.slot_length(s), [&](int64_t at, int64_t c, int64_t n) { normalised(at, c, n).store_n(to + at, n); });
+      for_each_vector<T>(p, p.slot_length(s),
+                         [&](int64_t at, int64_t c, int64_t n) { normalised(at, c, n).store_n(to + at, n); });
   });
 }
 

@@ -99,7 +99,8 @@ PYDL_INLINE Vec<T> load_gradient(const T* dy, const T* y, int64_t at, int64_t n)
 
 // The two sums of the backward pass for each column: of dy, and of dy * (x - center).
 template <bool kRelu, class T>
-void column_grad_sums(const T* dy, const T* y, const T* x, const T* center, int64_t rows, int64_t width, double* sum, double* dot) {
+void column_grad_sums(const T* dy, const T* y, const T* x, const T* center, int64_t rows, int64_t width, double* sum,
+                      double* dot) {
   using V = Vec<T>;
   for (int64_t c = 0; c < width; ++c) sum[c] = dot[c] = 0;
   for (int64_t r0 = 0; r0 < rows; r0 += kBlockRows) {
