@@ -125,7 +125,8 @@ void for_each_neighbours(const Plan& p, const T* x, int64_t stride, const Block&
 
 template <class T, class Block>
 void for_each_vector(const Plan& p, const PoolAxis& inner, const T* x, const Block& block) {
-  if (inner.kernel && 2 * p.channels <= Vec<T>::lanes)
+  // With a stride the lanes are loaded one by one: that pays only where a vector of channels would be nearly empty (measured).
+  if (inner.kernel && (inner.stride == 1 ? 2 : 6) * p.channels <= Vec<T>::lanes)
     for_each_neighbours<T>(p, x, inner.stride, block);
   else
     for_each_channels<T>(p, x, block);
