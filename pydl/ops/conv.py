@@ -16,8 +16,15 @@ from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape, SlidingWindow
-from pydl.ops._common import _CHANNELS_LAST_ORDER, channels_last, check_floating, contiguous, empty_channels_last, empty_like
-from pydl.ops.reduce import _reduce
+from pydl.ops._common import (
+    _CHANNELS_LAST_ORDER,
+    channels_last,
+    check_floating,
+    contiguous,
+    empty,
+    empty_channels_last,
+    empty_like,
+)
 from pydl.ops.shape import squeeze, unsqueeze
 
 __all__ = [
@@ -142,8 +149,12 @@ class Geometry:
 
 
 def _sum_positions(g: np.ndarray) -> np.ndarray:
-    """The bias gradient: the sum over batch and space."""
-    return _reduce("sum", g, tuple(i for i in range(g.ndim) if i != 1), False)
+    """The bias gradient: the sum over batch and space of channels-last data."""
+    channels = g.shape[1]
+    out = empty((channels,), g.dtype)
+    rows = g.transpose(_CHANNELS_LAST_ORDER[g.ndim]).reshape(1, math.prod((g.shape[0], *g.shape[2:])), channels)
+    _core.reduce(_core.REDUCTIONS["sum"], rows, out.reshape(1, channels))
+    return out
 
 
 def _check_weight(op: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, channel_axis: int, groups: int) -> None:

@@ -11,6 +11,8 @@ from pydl.models.registry import create
 
 
 def reference(x, w, b, r=None, relu=True):
+    if x.size == 0:
+        return x
     axes = (0, *range(2, x.ndim))
     shape = (1, -1, *(1,) * (x.ndim - 2))
     y = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5) * w.reshape(shape) + b.reshape(shape)
