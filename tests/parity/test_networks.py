@@ -20,6 +20,15 @@ from pydl import models
 torch = pytest.importorskip("torch")
 
 
+def norm_act(norm, activation, input, residual=None):
+    """What pydl computes in one pass, in steps."""
+    x = norm(input)
+    return activation(x if residual is None else x + residual)
+
+
+torch.nn.norm_act = norm_act  # for the sources that are run with torch
+
+
 @functools.cache
 def twin(module):
     """The namespace of a file of `pydl.models`, executed with torch for pydl."""
