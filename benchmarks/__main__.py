@@ -79,7 +79,7 @@ def main() -> None:
     if show is not None:
         from rich.console import Console
 
-        Console().print(show(rows, f"{kind}, {where}"))
+        Console(width=None if sys.stdout.isatty() else 170).print(show(rows, f"{kind}, {where}"))
     if args.json:
         report.save_json(args.json, args.what, rows)
     if args.png and args.what in ("steps", "kernels"):
