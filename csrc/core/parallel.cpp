@@ -1,13 +1,15 @@
 #include "core/parallel.h"
 
-#include <omp.h>
 #include <pthread.h>
 #include <sched.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <string>
+#include <system_error>
+#include <thread>
 
 #include "core/error.h"
 #include "core/profile.h"
@@ -75,9 +77,10 @@ int initial_threads() {
 }
 
 std::atomic<int> g_threads{initial_threads()};
-// The OpenMP runtime's threads do not exist in a forked child, and starting a team there may hang.
+// The workers do not exist in a forked child.
 std::atomic<bool> g_forked{false};
 thread_local bool t_serial = false;
+thread_local bool t_inside = false;  // this thread is running a chunk: nested calls are serial
 
 [[maybe_unused]] const int g_fork_handler = pthread_atfork(nullptr, nullptr, [] { g_forked = true; });
 
@@ -100,36 +103,118 @@ void set_num_threads(int n) {
 
 void set_thread_serial(bool serial) { t_serial = serial; }
 
-namespace detail {
-
 namespace {
 
-void timed_run(int threads, int64_t chunks, void (*body)(void*, int64_t), void* context) {
-  const int64_t begin = profile::now();
-  int64_t own = 0, busy = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : busy)
-  {
-    const int64_t started = profile::now();
-#pragma omp for schedule(dynamic, 1) nowait
-    for (int64_t i = 0; i < chunks; ++i) body(context, i);
-    busy = profile::now() - started;
-    if (omp_get_thread_num() == 0) own = busy;
-  }
-  profile::add_region(profile::now() - begin, own, busy, threads);
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
 }
+
+// Calls ready() until it holds or `patience` is over; says whether it holds.
+template <class F>
+bool spin(std::chrono::microseconds patience, const F& ready) {
+  const auto end = std::chrono::steady_clock::now() + patience;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (ready()) return true;
+      relax();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return ready();
+}
+
+// Between two kernels of a training step lie some microseconds of Python: a worker looks out for work that long before it
+// sleeps, so that the next kernel finds it awake, and no longer, so that other processes get the processor.
+constexpr std::chrono::microseconds kPatience{50};
+
+// The workers behind parallel_for. One job at a time: its chunks are taken from a counter by whoever comes, the caller
+// included. The caller waits for chunks that a worker has begun, but never for a worker that has not come yet: on a busy
+// machine a kernel is as fast as the threads that really run. (The barrier of an OpenMP region waits for all.)
+class Pool {
+ public:
+  static Pool& instance() {
+    static Pool& pool = *new Pool;  // never destroyed: sleeping workers look at it until the process ends
+    return pool;
+  }
+
+  void run(int threads, int64_t chunks, void (*body)(void*, int64_t), void* context) {
+    if (busy_.exchange(true, std::memory_order_acquire)) {  // another Python thread's job is running
+      for (int64_t i = 0; i < chunks; ++i) body(context, i);
+      return;
+    }
+    hire(threads - 1);
+    body_ = body;
+    context_ = context;
+    chunks_ = chunks;
+    threads_ = threads;
+    timed_ = profile::on();
+    helped_.store(0, std::memory_order_relaxed);
+    next_.store(0, std::memory_order_relaxed);
+    const int64_t begin = timed_ ? profile::now() : 0;
+    ++epoch_;  // odd: the job is open
+    epoch_.notify_all();
+    const int64_t own = take_chunks();
+    ++epoch_;  // even: closed. A worker counts itself in `inside_` and then looks again whether the job is still open.
+    if (!spin(kPatience, [&] { return inside_ == 0; }))
+      for (int n; (n = inside_) != 0;) inside_.wait(n);
+    if (timed_) profile::add_region(profile::now() - begin, own, own + helped_, threads);
+    busy_.store(false, std::memory_order_release);
+  }
+
+ private:
+  void hire(int count) {
+    try {
+      for (; workers_ < count; ++workers_) std::thread(&Pool::work, this, workers_, epoch_.load()).detach();
+    } catch (const std::system_error&) {
+      // The system gives no more threads: those that are there, at least the caller, do the work.
+    }
+  }
+
+  // Returns the time that it took, if that is wanted.
+  int64_t take_chunks() {
+    const int64_t begin = timed_ ? profile::now() : 0;
+    t_inside = true;
+    for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < chunks_;) body_(context_, i);
+    t_inside = false;
+    return timed_ ? profile::now() - begin : 0;
+  }
+
+  void work(int index, int seen) {
+    for (;;) {
+      if (!spin(kPatience, [&] { return epoch_ != seen; })) epoch_.wait(seen);
+      seen = epoch_;
+      if (seen % 2 == 0) continue;
+      ++inside_;
+      if (epoch_ == seen && index < threads_ - 1) helped_ += take_chunks();
+      if (--inside_ == 0) inside_.notify_one();
+    }
+  }
+
+  std::atomic<bool> busy_{false};
+  std::atomic<int> epoch_{0};   // changes when a job opens (odd) and closes (even)
+  std::atomic<int> inside_{0};  // workers that may be looking at the job
+  std::atomic<int64_t> next_{0};
+  int workers_ = 0;
+  // The job; written while nobody is inside.
+  void (*body_)(void*, int64_t) = nullptr;
+  void* context_ = nullptr;
+  int64_t chunks_ = 0;
+  int threads_ = 1;
+  bool timed_ = false;               // the profiler is on
+  std::atomic<int64_t> helped_{0};   // then, the workers' time
+};
 
 }  // namespace
 
+namespace detail {
+
 void parallel_run(int64_t chunks, void (*body)(void*, int64_t), void* context) {
-  int threads = num_threads();
+  int threads = t_inside ? 1 : num_threads();
   if (threads > chunks) threads = static_cast<int>(chunks);
-  if (threads == 1 || omp_in_parallel()) {
-    for (int64_t i = 0; i < chunks; ++i) body(context, i);
-    return;
-  }
-  if (profile::on()) [[unlikely]]
-    return timed_run(threads, chunks, body, context);
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+  if (threads > 1) return Pool::instance().run(threads, chunks, body, context);
   for (int64_t i = 0; i < chunks; ++i) body(context, i);
 }
 

@@ -114,7 +114,7 @@ def describe(task: Task) -> str:
 
 class ProcessPool(Pool):
     """Worker processes. They are started by a fork server, which itself is a fresh interpreter that has never run a
-    kernel: forking the caller after OpenMP has started its threads could hang. A thread moves their batches into this
+    kernel: forking the caller after its threads have started could hang. A thread moves their batches into this
     process while the caller computes."""
 
     def __init__(self, workers: int, reader_arguments: tuple[Any, ...], worker_init_fn: Callable[[int], None] | None) -> None:
