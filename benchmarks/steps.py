@@ -17,14 +17,18 @@ from benchmarks.cases import CASES
 from benchmarks.measure import Timing, geometric_mean
 from benchmarks.peers import Side, configurations
 
-_TOLERANCE = 1e-2  # of a gradient in the 2-norm: a ReLU input within rounding of 0 may fall on either side
+# Of a gradient in the 2-norm. A ReLU input within rounding of 0 may fall on either side, and batch normalisation of a network
+# that has not been trained amplifies that: against float64, ResNet-18's gradients (median over parameters, worst) are wrong by
+# 0.3 and 0.5 % in PyTorch, 0.4 and 0.8 % in its channels-last form, 0.4 and 0.7 % here without Winograd, 1.0 and 1.3 % with it,
+# from 1e-6 in each layer.
+_TOLERANCE = 3e-2
 
 
 def measure(case: str, threads: int, rounds: int, inference: bool, compiled: bool) -> dict[str, Any]:
     """One case: times and memory of pydl and of PyTorch at its best, and the times of its other configurations."""
     image = CASES[case].batch(np.random.default_rng(0))[0].ndim == 4
     with tempfile.TemporaryDirectory() as name, Side("pydl", case, "pydl", folder := Path(name), threads, inference) as ours:
-        ours.check(0)
+        ours.check(1e-3 if inference else _TOLERANCE)
         tried: dict[str, float] = {}
         setups = configurations(image, inference, compiled)
         for peer, (options, environment) in setups.items():
