@@ -6,7 +6,7 @@
 
 namespace pydl {
 
-constexpr int64_t kDirectChannels = 16;  // beyond, packing pays for itself (measured)
+constexpr int64_t kDirectChannels = 16;  // beyond, packing should pay for itself; more have not been tried
 
 // Whether the kernels below can take this convolution and are the fastest that there are. Empty arrays and extreme sizes,
 // for which a padded row would take absurd memory, are left to the general kernels.
