@@ -18,7 +18,22 @@ from pydl.graph import (
     set_grad_enabled,
 )
 from pydl.ops import *
-from pydl.tensor import Tensor, arange, as_tensor, eye, from_dlpack, from_numpy, full, linspace, ones, tensor, zeros
+from pydl.tensor import (
+    Tensor,
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    tensor,
+    zeros,
+)
 
 __version__: str = _core.__version__
 

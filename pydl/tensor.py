@@ -14,7 +14,8 @@ from pydl.graph import engine
 from pydl.graph.engine import TensorCore
 from pydl.graph.modes import no_grad
 from pydl.ops import elementwise as _e
-from pydl.ops._common import empty
+from pydl.ops._common import empty as _empty
+from pydl.ops._common import empty_like as _empty_like
 
 # Functions whose first argument is the tensor: x.sum(0) is ops.sum(x, 0).
 METHODS = (
@@ -34,6 +35,9 @@ METHODS = (
     "diagonal", "tril", "triu", "narrow", "t", "repeat_interleave",
     # index
     "gather", "scatter", "scatter_add", "index_select", "index_add", "take_along_dim", "masked_select", "nonzero",
+    # composed
+    "addcdiv", "addcmul", "allclose", "clip", "diag", "dist", "equal", "floor_divide", "isclose", "lerp", "log10", "log2",
+    "logit", "remainder", "trace",
     # sort
     "sort", "argsort", "topk", "unique", "median",
 )
@@ -368,7 +372,7 @@ def _to_array(data: Any, dtype: Any) -> np.ndarray:
         raise DTypeError(f"tensor: elements of type {source.dtype} cannot be held; expected numbers or booleans")
     if dtype is None:
         dtype = source.dtype if keeps or source.dtype.kind != "f" else np.float32
-    out = empty(source.shape, np.dtype(dtype))
+    out = _empty(source.shape, np.dtype(dtype))
     np.copyto(out, source, casting="unsafe")
     return out
 
@@ -402,10 +406,13 @@ def from_dlpack(source: Any) -> Tensor:
     return engine.wrap(np.from_dlpack(source))
 
 
+def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
+    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int | np.integer) else sizes
+
+
 def _filled(shape: Any, value: Any, dtype: Any, requires_grad: bool) -> Tensor:
-    if len(shape) == 1 and not isinstance(shape[0], int | np.integer):
-        shape = tuple(shape[0])
-    out = empty(tuple(shape), np.dtype(dtype))
+    out = _empty(_shape(shape), np.dtype(dtype))
     out.fill(value)
     t = engine.wrap(out)
     if requires_grad:
@@ -418,6 +425,14 @@ def zeros(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> 
     return _filled(shape, 0, dtype, requires_grad)
 
 
+def empty(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+    """A tensor whose elements are whatever the memory held: ``empty(2, 3)`` or ``empty((2, 3))``."""
+    t = engine.wrap(_empty(_shape(shape), np.dtype(dtype)))
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
 def ones(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Ones: ``ones(2, 3)`` or ``ones((2, 3))``."""
     return _filled(shape, 1, dtype, requires_grad)
@@ -428,6 +443,21 @@ def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = Fa
     if dtype is None:
         dtype = np.bool_ if isinstance(fill_value, bool) else np.int64 if isinstance(fill_value, int) else np.float32
     return _filled(tuple(size), fill_value, dtype, requires_grad)
+
+
+def empty_like(input: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of the same shape and axis order whose elements are whatever the memory held."""
+    t = engine.wrap(_empty_like(input.data, dtype))
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+def full_like(input: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of one value, of the shape, dtype and axis order of another."""
+    t = empty_like(input, dtype, requires_grad)
+    t.data.fill(fill_value)
+    return t
 
 
 def arange(*args: Any, dtype: Any = None) -> Tensor:

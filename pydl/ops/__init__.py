@@ -2,6 +2,7 @@
 
 from pydl.ops.activation import *
 from pydl.ops.attention import *
+from pydl.ops.composed import *
 from pydl.ops.conv import *
 from pydl.ops.dropout import *
 from pydl.ops.einsum import *
