@@ -254,11 +254,11 @@ def test_workers_share_the_work_and_persist():
 
 
 def alive(pid):
+    """Whether a process runs: neither gone nor ended and waiting for its parent to look."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # also between opening and reading
         return False
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
 @pytest.mark.parametrize("persistent", [False, True])
