@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         load_word_pairs,
     )
     from pydl.data.series import SeriesFile, TimeSeries, TsFormatError, load_electricity_demand, read_ts
+    from pydl.data.standardize import Standardizer
     from pydl.data.text_sets import Shakespeare
 
 # Imported when first used: they bring HTTP, archives and compression along.
@@ -54,14 +55,14 @@ _LAZY |= dict.fromkeys(("Analogy", "Labelled", "load_analogies", "load_polarity"
                        "load_tagged", "load_topics", "load_word_pairs"), "reviews")
 _LAZY |= dict.fromkeys(("SeriesFile", "TimeSeries", "TsFormatError", "load_electricity_demand", "read_ts"), "series")
 _LAZY |= dict.fromkeys(("CMUDict", "EmojiNames", "GameMessages", "GermanEnglish", "PairSet", "read_mo", "split_pairs"), "pairs")
-_LAZY |= {"Shakespeare": "text_sets"}
+_LAZY |= {"Shakespeare": "text_sets", "Standardizer": "standardize"}
 
 __all__ = [
     "Analogy", "ArrayDataset", "BatchSampler", "CMUDict", "ConcatDataset", "DataLoader", "Dataset", "DatasetNotFoundError",
     "Digits8x8", "EmojiNames", "FashionMNIST", "GameMessages", "GermanEnglish", "IdxError", "ImageArrays", "ImageFolder",
     "IterableDataset", "Labelled", "MNIST", "MNIST1D", "MNIST5k", "PairSet", "RandomSampler", "Sampler",
-    "SequentialSampler", "SeriesFile", "Shakespeare", "Subset", "SubsetRandomSampler", "TensorDataset", "TimeSeries",
-    "TsFormatError", "WeightedRandomSampler", "WorkerError", "WorkerInfo", "WorkerTimeoutError", "default_collate",
+    "SequentialSampler", "SeriesFile", "Shakespeare", "Standardizer", "Subset", "SubsetRandomSampler", "TensorDataset",
+    "TimeSeries", "TsFormatError", "WeightedRandomSampler", "WorkerError", "WorkerInfo", "WorkerTimeoutError", "default_collate",
     "default_convert", "get_worker_info", "k_fold", "load_analogies", "load_electricity_demand", "load_image", "load_mnist1d",
     "load_polarity",
     "load_rated_snippets", "load_tagged", "load_topics", "load_word_pairs", "random_split", "read_idx", "read_mo",

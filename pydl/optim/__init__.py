@@ -1,7 +1,11 @@
 """Optimizers and learning-rate schedules with PyTorch's names, defaults and numerics."""
 
-from pydl.optim import lr_scheduler
+from pydl.optim import lr_scheduler, swa_utils
 from pydl.optim.optimizer import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from pydl.optim.proximal import fista, ista, soft_threshold
 from pydl.optim.sparse import SparseAdam
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "SparseAdam", "lr_scheduler"]
+__all__ = [
+    "SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "SparseAdam", "fista", "ista", "lr_scheduler", "soft_threshold",
+    "swa_utils",
+]
