@@ -1,9 +1,10 @@
 """Regularisation on few digits: L2, dropout, early stopping, and averages of predictions and of weights (SWA, EMA).
 
-A multilayer perceptron learns 250 digits of 8 x 8 pixels (scikit-learn's), far fewer than its weights. Two statements are checked as
-numbers: a step of SGD with weight decay lambda at rate alpha shrinks weights by 1 - alpha * lambda, and the mean of dropout over masks
-is its input (Srivastava et al. 2014). Then each method trains from the same five initial weights. Documented: an ensemble of networks
-is better than its members (Hansen and Salamon 1990), an average of weights better than the last ones (Izmailov et al. 2018).
+A multilayer perceptron learns 250 digits of 8 x 8 pixels (scikit-learn's), far fewer than its weights. Two statements are checked
+as numbers: a step of SGD with weight decay lambda at rate alpha shrinks weights by 1 - alpha * lambda, and the mean of dropout
+over masks is its input (Srivastava et al. 2014). Then each method trains from the same five initial weights. Documented: an
+ensemble of networks is better than its members (Hansen and Salamon 1990), an average of weights better than the last ones
+(Izmailov et al. 2018).
 """
 
 import numpy as np
@@ -49,7 +50,8 @@ def main() -> None:
         *(Result(f"{name}: held-out error, %", error, "") for name, (_, error) in means.items()),
         *(Result(f"{name}: held-out loss", loss, "below that without" if name != "none" else "", sure and loss < none[0])
           if name != "none" else Result("none: held-out loss", loss, "") for name, (loss, _) in means.items()),
-        Result("ensemble less the mean of its members, % wrong", ensemble[1] - none[1], "at most 0", sure and ensemble[1] <= none[1]),
+        Result("ensemble less the mean of its members, % wrong", ensemble[1] - none[1], "at most 0",
+               sure and ensemble[1] <= none[1]),
     ])  # fmt: skip
 
 
@@ -134,7 +136,8 @@ def draw(curves, means, errors, args) -> None:
         for axis, which, title in ((middle, 0, "test loss"), (right, 1, "test error, %")):
             bars = axis.barh(names, [means[n][which] for n in names], color=colours)
             axis.bar_label(bars, fmt="%.3f" if which == 0 else "%.1f", padding=8)
-            axis.set(title=title, xlim=(0, 1.3 * max(max(means[n][which] for n in names), max(map(max, errors.values())) * which)))
+            longest = max(max(means[n][which] for n in names), max(map(max, errors.values())) * which)
+            axis.set(title=title, xlim=(0, 1.3 * longest))
             axis.invert_yaxis()
         for i, name in enumerate(SINGLE):
             right.plot(errors[name], [i] * len(errors[name]), "k|", ms=7)
