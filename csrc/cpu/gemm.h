@@ -41,7 +41,14 @@ struct Store {
   int64_t ldc;             // elements between rows
   bool accumulate;         // add to what is there (later blocks of K, or beta = 1)
   const T* bias = nullptr; // added per column with the first block
+  bool relu = false;       // and then negative values become 0: with the last block
 };
+
+// ReLU with the bits of the operation: zero for both zeros, and NaN stays.
+template <class T>
+PYDL_INLINE Vec<T> rectify(Vec<T> v) {
+  return select(v <= 0.0, Vec<T>::zero(), v);
+}
 
 // sums[i][j] = sum over k of a[i][k] * b[k][j]; a in rows of Pitch, b in rows of Tile::columns, of which the first C vectors
 // are used. Callers with a small K give a smaller pitch.
@@ -77,6 +84,7 @@ template <class T, int64_t C, int64_t Pitch = kPitch>
       V v = sum[i][j];
       if (store.accumulate) v = v + V::load_n(c + j * L, n);
       if (store.bias) v = v + V::load_n(store.bias + j * L, n);
+      if (store.relu) v = rectify(v);
       v.store_n(c + j * L, n);
     }
   }
@@ -89,7 +97,7 @@ void multiply_block(const T* a, const T* b, int64_t b_stride, int64_t rows, int6
   for (int64_t j = 0; j < columns; j += Tile<T>::columns)
     for (int64_t i = 0; i < rows; i += Tile<T>::rows) {
       const Store<T> tile{store.c + i * store.ldc + j, store.ldc, store.accumulate,
-                          store.bias ? store.bias + j : nullptr};
+                          store.bias ? store.bias + j : nullptr, store.relu};
       const T *pa = a + i / Tile<T>::rows * Tile<T>::a_panel, *pb = b + j / Tile<T>::columns * b_stride;
       const int64_t m = min64(rows - i, Tile<T>::rows), n = min64(columns - j, Tile<T>::columns);
       if (n <= Vec<T>::lanes)
@@ -202,7 +210,7 @@ void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_strid
 // fill one panel each.
 template <class T, class PackA, class PackB>
 void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
-          const T* bias = nullptr, bool accumulate = false) {
+          const T* bias = nullptr, bool accumulate = false, bool relu = false) {
   if (M == 0 || N == 0) return;
   const int64_t k_blocks = max64(1, ceil_div(K, kBlockK));  // K = 0: one empty block writes the zeros (and the bias)
   const int64_t panels = ceil_div(N, Tile<T>::columns);
@@ -243,7 +251,8 @@ void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pac
         const T* a = share ? shared.data + (kb * m_panels + i0 / Tile<T>::rows) * Tile<T>::a_panel : own.data;
         multiply_block<T>(a, b.data + (kb * panels + j0 / Tile<T>::columns) * Tile<T>::b_panel, Tile<T>::b_panel, rows, columns,
                           min64(K - kb * kBlockK, kBlockK),
-                          Store<T>{c + i0 * ldc + j0, ldc, accumulate || kb > 0, bias && kb == 0 ? bias + j0 : nullptr});
+                          Store<T>{c + i0 * ldc + j0, ldc, accumulate || kb > 0, bias && kb == 0 ? bias + j0 : nullptr,
+                                   relu && kb == k_blocks - 1});
       }
     }
   });
