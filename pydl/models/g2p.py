@@ -6,26 +6,16 @@ weights are those of Park and Kim's package g2p-en.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import pydl
 from pydl import nn
-from pydl.data.packaged import PackageFiles
 from pydl.errors import ArgumentError
-from pydl.models.weights import load_weights
 
-__all__ = ["GraphemeToPhoneme", "fetch_g2p", "load_g2p"]
-
-_G2P = PackageFiles(
-    "g2p-en", "pip", "g2p-en", "2.1.0",
-    {"g2p_en/checkpoint20.npz": "b8af35e4596d8dd5836dfd3fe9b2ba4f97b9c311efe8879544cbcfcbd566d8c6"},
-    "pydl.models.fetch_g2p(download=True)",
-)  # fmt: skip
+__all__ = ["GraphemeToPhoneme"]
 
 LETTERS = ("<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz")
 _SOUNDS = ("AA0-2 AE0-2 AH0-2 AO0-2 AW0-2 AY0-2 B CH D DH EH0-2 ER0-2 EY0-2 F G HH IH0-2 IY0-2 JH K L M N NG OW0-2 OY0-2 P R "
@@ -94,7 +84,7 @@ class GraphemeToPhoneme(nn.Module):
         Examples
         --------
         >>> from pydl import models
-        >>> model = models.load_g2p(download=True)  # doctest: +SKIP
+        >>> model = models.load_pretrained("g2p", download=True)  # doctest: +SKIP
         >>> model.predict(["shakespeare"])  # doctest: +SKIP
         [['SH', 'EY1', 'K', 'S', 'P', 'IY2', 'R']]
         """
@@ -125,24 +115,3 @@ def spell(words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         row[: len(word)] = [index.get(c, _UNKNOWN) for c in word.lower()]
         row[len(word)] = _LAST_LETTER
     return letters, lengths
-
-
-def fetch_g2p(root: str | os.PathLike[str] | None = None, download: bool = False) -> Path:
-    """The file ``checkpoint20.npz`` (3 MB), which the pip package g2p-en carries. Licence: Apache-2.0.
-
-    Parameters
-    ----------
-    root : path, optional
-        A folder that has it. Default: ``$PYDL_DATA``, then the cache.
-    download : bool
-        Fetch the package if it is not there.
-    """
-    return _G2P.locate(root, download)["checkpoint20.npz"]
-
-
-def load_g2p(root: str | os.PathLike[str] | None = None, download: bool = False) -> GraphemeToPhoneme:
-    """`GraphemeToPhoneme` with the published weights."""
-    path = fetch_g2p(root, download)
-    with nn.init.skip():
-        model = GraphemeToPhoneme()
-    return load_weights(model, path).eval()

