@@ -13,7 +13,7 @@ from pydl.graph import backward as _backward
 from pydl.graph import engine
 from pydl.graph.engine import TensorCore
 from pydl.graph.modes import no_grad
-from pydl.ops import elementwise as _e
+from pydl.ops._common import as_tensor as _as_tensor
 from pydl.ops._common import empty as _empty
 from pydl.ops._common import empty_like as _empty_like
 
@@ -198,7 +198,7 @@ class Tensor(TensorCore):
         """The tensor with another element type: ``x.to(pydl.float64)``, ``x.to(other)``. Devices other than the CPU
         are refused: this build has no CUDA kernels."""
         dtype = requested_dtype(args, dtype, device)
-        return self if dtype is None else _e.cast(self, dtype)
+        return self if dtype is None else ops.cast(self, dtype)
 
     type = to
 
@@ -281,7 +281,7 @@ class Tensor(TensorCore):
 
     def copy_(self, other: Any) -> Any:
         self._in_place("copy_", other)
-        source = _e.as_tensor(other, self).data
+        source = _as_tensor(other, self).data
         if source.shape != self.shape:
             source = np.broadcast_to(source, self.shape)
         np.copyto(self.data, source, casting="unsafe")
@@ -305,33 +305,33 @@ class Tensor(TensorCore):
         ops.setitem(self, index, value)
 
     # ------------------------------------------------------------------ operators
-    __add__, __sub__, __mul__, __truediv__, __pow__ = _e.add, _e.sub, _e.mul, _e.div, _e.pow
-    __neg__, __abs__ = _e.neg, _e.abs
+    __add__, __sub__, __mul__, __truediv__, __pow__ = ops.add, ops.sub, ops.mul, ops.div, ops.pow
+    __neg__, __abs__ = ops.neg, ops.abs
 
     def __radd__(self, other: Any) -> Any:
-        return _e.add(self, other)
+        return ops.add(self, other)
 
     def __rmul__(self, other: Any) -> Any:
-        return _e.mul(self, other)
+        return ops.mul(self, other)
 
     def __rsub__(self, other: Any) -> Any:
-        return _e.sub(_e.as_tensor(other, self), self)
+        return ops.sub(_as_tensor(other, self), self)
 
     def __rtruediv__(self, other: Any) -> Any:
-        return _e.div(_e.as_tensor(other, self), self)
+        return ops.div(_as_tensor(other, self), self)
 
     def __rpow__(self, other: Any) -> Any:
-        return _e.pow(_e.as_tensor(other, self), self)
+        return ops.pow(_as_tensor(other, self), self)
 
     def __matmul__(self, other: Any) -> Any:
         return ops.matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> Any:
-        return ops.matmul(_e.as_tensor(other), self)
+        return ops.matmul(_as_tensor(other), self)
 
-    __eq__, __ne__ = _e.eq, _e.ne
-    __lt__, __le__, __gt__, __ge__ = _e.lt, _e.le, _e.gt, _e.ge
-    __and__, __or__, __xor__, __invert__ = _e.logical_and, _e.logical_or, _e.logical_xor, _e.logical_not
+    __eq__, __ne__ = ops.eq, ops.ne
+    __lt__, __le__, __gt__, __ge__ = ops.lt, ops.le, ops.gt, ops.ge
+    __and__, __or__, __xor__, __invert__ = ops.logical_and, ops.logical_or, ops.logical_xor, ops.logical_not
 
     if TYPE_CHECKING:
 

@@ -48,15 +48,34 @@ def _is_causal(mask: Any, length: int, given: bool | None) -> bool:
 
 
 class _Layer(Module):
-    """What encoder and decoder layers share: the feed-forward part, and residual blocks with the norm before or after."""
+    """What encoder and decoder layers share: attention under the names of `attentions`, the feed-forward part, and residual
+    blocks with the norm before or after."""
 
-    def _make(self, d_model: int, width: int, dropout: float, activation: Any, norms: int, eps: float, bias: bool) -> None:
-        self.linear1 = Linear(d_model, width, bias=bias)
+    attentions: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: Any = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm_first = norm_first
+        for name in self.attentions:
+            self.register_module(name, MultiheadAttention(d_model, nhead, dropout, bias=bias, batch_first=batch_first))
+        self.linear1 = Linear(d_model, dim_feedforward, bias=bias)
         self.dropout = Dropout(dropout)
-        self.linear2 = Linear(width, d_model, bias=bias)
-        for i in range(1, norms + 1):
-            self.register_module(f"norm{i}", LayerNorm(d_model, eps=eps, bias=bias))
-        for i in range(1, norms + 1):
+        self.linear2 = Linear(dim_feedforward, d_model, bias=bias)
+        blocks = range(1, len(self.attentions) + 2)
+        for i in blocks:
+            self.register_module(f"norm{i}", LayerNorm(d_model, eps=layer_norm_eps, bias=bias))
+        for i in blocks:
             self.register_module(f"dropout{i}", Dropout(dropout))
         self.activation = _activation(activation)
 
@@ -79,22 +98,7 @@ class TransformerEncoderLayer(_Layer):
     With ``norm_first`` the norms stand before the blocks, else after the sums; `activation` is 'relu', 'gelu' or a function.
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: Any = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self.norm_first = norm_first
-        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias=bias, batch_first=batch_first)
-        self._make(d_model, dim_feedforward, dropout, activation, 2, layer_norm_eps, bias)
+    attentions = ("self_attn",)
 
     def forward(
         self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False,
@@ -115,23 +119,7 @@ class TransformerDecoderLayer(_Layer):
     Shapes: tgt (T, N, E), memory (S, N, E) -> (T, N, E); batch axis first with ``batch_first``.
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: Any = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-    ) -> None:
-        super().__init__()
-        self.norm_first = norm_first
-        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias=bias, batch_first=batch_first)
-        self.multihead_attn = MultiheadAttention(d_model, nhead, dropout, bias=bias, batch_first=batch_first)
-        self._make(d_model, dim_feedforward, dropout, activation, 3, layer_norm_eps, bias)
+    attentions = ("self_attn", "multihead_attn")
 
     def forward(
         self,

@@ -2,8 +2,10 @@
 
 from pydl.ops.activation import *
 from pydl.ops.attention import *
+from pydl.ops.comparison import *
 from pydl.ops.composed import *
 from pydl.ops.conv import *
+from pydl.ops.convert import *
 from pydl.ops.dropout import *
 from pydl.ops.einsum import *
 from pydl.ops.elementwise import *

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from pydl import _core
 from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.graph.engine import TensorCore, wrap
 from pydl.graph.op import Shape
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 # What the kernels can move about; other dtypes are NumPy's business.
@@ -101,6 +103,14 @@ def as_tensor(value: Any, like: TensorCore | None = None) -> TensorCore:
     return wrap(array.astype(np.float32) if array.dtype == np.float64 and not isinstance(value, np.ndarray) else array)
 
 
+def operands(a: Any, b: Any) -> tuple[Any, Any]:
+    """Both as tensors, a number or array of the kind of the other."""
+    if not isinstance(a, TensorCore):
+        b = as_tensor(b)
+        return as_tensor(a, b), b
+    return a, b if isinstance(b, TensorCore) else as_tensor(b, a)
+
+
 def promote(a: np.dtype, b: np.dtype) -> np.dtype:
     """The dtype of a result of two operands: floating beats integer (float32 stays float32 beside int64)."""
     if a == b:
@@ -119,6 +129,12 @@ def check_floating(op: str, **arrays: np.ndarray | None) -> np.dtype:
         return only
     got = ", ".join(f"{name} {a.dtype}" for name, a in arrays.items() if a is not None)
     raise DTypeError(f"[{op}] expected all tensors float32 or all float64, got {got}; convert with .to(pydl.float32)")
+
+
+def check_float(op: str, x: np.ndarray) -> None:
+    """Float32 or float64, or `DTypeError`."""
+    if x.dtype not in FLOATS:
+        raise DTypeError(f"[{op}] expected a float32 or float64 tensor, got {x.dtype}; convert with .to(pydl.float32)")
 
 
 def broadcast_shapes(op: str, **shapes: Shape) -> Shape:
@@ -168,3 +184,10 @@ def sum_to_shape(grad: Any, shape: Shape) -> Any:
 
         grad = reshape(grad, tuple(shape))
     return grad
+
+
+def named(function: F, name: str, doc: str) -> F:
+    """The function under the name by which users know it, with its docstring."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function

@@ -11,7 +11,9 @@ from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Op
 from pydl.ops._common import check_floating, normalize_axis, sum_to_shape
-from pydl.ops.elementwise import clamp, div, mul, neg, run_map, sigmoid, sub, tanh, unary, where
+from pydl.ops._maps import run_map
+from pydl.ops.comparison import where
+from pydl.ops.elementwise import clamp, div, mul, neg, sigmoid, sub, tanh, unary
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish",

@@ -13,7 +13,7 @@ from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import broadcast_shapes, check_floating, empty, memory_order, sum_to_shape
-from pydl.ops.elementwise import cast
+from pydl.ops.convert import cast
 from pydl.ops.shape import cat, expand, reshape
 
 __all__ = ["multi_head_attention", "scaled_dot_product_attention", "split_rows"]

@@ -11,27 +11,8 @@ import numpy as np
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import TensorCore
 from pydl.ops._common import as_tensor
-from pydl.ops.elementwise import (
-    abs,
-    add,
-    clamp,
-    div,
-    eq,
-    exp,
-    floor,
-    isinf,
-    log,
-    log1p,
-    logical_and,
-    masked_fill,
-    maximum,
-    mul,
-    neg,
-    sqrt,
-    square,
-    sub,
-    where,
-)
+from pydl.ops.comparison import eq, isinf, logical_and, masked_fill, where
+from pydl.ops.elementwise import abs, add, clamp, div, exp, floor, log, log1p, maximum, mul, neg, sqrt, square, sub
 from pydl.ops.matmul import matmul
 from pydl.ops.pad import pad
 from pydl.ops.reduce import norm, sum

@@ -1,4 +1,4 @@
-"""Element-wise arithmetic with broadcasting, comparisons and selection (kernels: csrc/cpu/elementwise.cpp)."""
+"""Element-wise arithmetic with broadcasting (kernels: csrc/cpu/elementwise.cpp)."""
 
 from __future__ import annotations
 
@@ -7,74 +7,21 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pydl import _core
 from pydl.errors import DTypeError
-from pydl.graph.engine import MapRule, TensorCore, apply, apply_map, is_grad_enabled, set_accumulate, set_copy, wrap
+from pydl.graph.engine import MapRule, TensorCore, apply, apply_map, is_grad_enabled, wrap
 from pydl.graph.op import Op, Shape
-from pydl.ops._common import (
-    FLOATS,
-    MOVABLE,
-    as_tensor,
-    broadcast_shapes,
-    copy,
-    empty,
-    empty_like,
-    memory_order,
-    promote,
-    sum_to_shape,
-)
+from pydl.ops._common import FLOATS, as_tensor, broadcast_shapes, check_float, named, operands, promote, sum_to_shape
+from pydl.ops._maps import run_map
+from pydl.ops.comparison import where
+from pydl.ops.convert import cast, ones_like
 
 __all__ = [
-    "abs", "add", "cast", "ceil", "clamp", "clone", "cos", "div", "eq", "erf", "exp", "expm1", "floor", "ge", "gt",
-    "isfinite", "isinf", "isnan", "le", "log", "log1p", "logical_and", "logical_not", "logical_or", "logical_xor", "lt",
-    "masked_fill", "maximum", "minimum", "mul", "ne", "neg", "ones_like", "pow", "reciprocal", "round", "rsqrt",
-    "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tanh", "where", "zeros_like",
+    "abs", "add", "ceil", "clamp", "cos", "div", "erf", "exp", "expm1", "floor", "log", "log1p", "maximum", "minimum", "mul",
+    "neg", "pow", "reciprocal", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tanh",
 ]
 
 Tensor: TypeAlias = TensorCore
 Function: TypeAlias = Callable[[Any], Any]
-BinaryFunction: TypeAlias = Callable[[Any, Any], Any]
-MAPS = _core.MAPS
-
-
-def run_map(name: str, *arrays: np.ndarray, params: tuple[float, ...] = ()) -> np.ndarray:
-    """Apply a native element-wise function to broadcastable arrays of one floating dtype."""
-    first = arrays[0]
-    if all(a.shape == first.shape for a in arrays[1:]):
-        out = empty_like(first)
-    else:
-        shape = np.broadcast_shapes(*(a.shape for a in arrays))
-        out = _empty_broadcast(shape, arrays)
-    _core.map(MAPS[name], arrays, out, params)
-    return out
-
-
-def _empty_broadcast(shape: Shape, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The output of a broadcast keeps the memory order of the first operand that has the full shape."""
-    for a in arrays:
-        if a.shape == shape:
-            return empty_like(a)
-    widest = max(arrays, key=lambda a: a.ndim)
-    if widest.ndim == len(shape) and not widest.flags.c_contiguous:
-        return _core.empty(shape, widest.dtype, memory_order(widest))
-    return empty(shape, widest.dtype)
-
-
-def _accumulate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return run_map("add", a, b) if a.dtype in FLOATS and a.dtype == b.dtype else a + b
-
-
-def _copy_like(array: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return copy(array, empty_like(like, array.dtype))
-
-
-set_accumulate(_accumulate)
-set_copy(_copy_like)
-
-
-def _check_float(op: str, x: np.ndarray) -> None:
-    if x.dtype not in FLOATS:
-        raise DTypeError(f"[{op}] expected a float32 or float64 tensor, got {x.dtype}; convert with .to(pydl.float32)")
 
 
 # --------------------------------------------------------------------------- unary functions: one record each
@@ -93,7 +40,7 @@ class Unary(Op):
 
     @classmethod
     def forward(cls, ctx: Any, x: np.ndarray, *params: float) -> np.ndarray:
-        _check_float(cls.name, x)
+        check_float(cls.name, x)
         y = run_map(cls.name, x, params=params)
         if cls.saves != "nothing":
             ctx.save(x if cls.saves == "input" else y)
@@ -234,9 +181,7 @@ def _unary(name: str, doc: str) -> Callable[[Any], Any]:
         out = apply_map(rule, input)
         return apply(op, as_tensor(input)) if out is None else out
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    return function
+    return named(function, name, doc)
 
 
 neg: Function = _unary("neg", "-x, element by element. Shape: any -> the same.")
@@ -389,7 +334,7 @@ def _binary(rule: MapRule, a: Any, b: Any) -> Any:
     if out is not None:
         return out
     op = rule.op
-    a, b = _operands(a, b)
+    a, b = operands(a, b)
     x, y = a.data, b.data
     if x.dtype == y.dtype and x.dtype in FLOATS:
         return apply(op, a, b)
@@ -402,13 +347,6 @@ def _binary(rule: MapRule, a: Any, b: Any) -> Any:
     if dtype.kind not in "iub":
         raise DTypeError(f"[{op.name}] no arithmetic on {x.dtype} and {y.dtype}; convert with .to(pydl.float32)")
     return wrap(_NUMPY_BINARY[op.name](x.astype(dtype, copy=False), y.astype(dtype, copy=False)))
-
-
-def _operands(a: Any, b: Any) -> tuple[Any, Any]:
-    if not isinstance(a, TensorCore):
-        b = as_tensor(b)
-        return as_tensor(a, b), b
-    return a, b if isinstance(b, TensorCore) else as_tensor(b, a)
 
 
 def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
@@ -448,163 +386,3 @@ def maximum(input: Any, other: Any) -> Any:
 def minimum(input: Any, other: Any) -> Any:
     """The smaller of each pair, broadcast; NaN if either is NaN; ties share the gradient."""
     return _binary(_MINIMUM, input, other)
-
-
-class Cast(Op):
-    """Conversion between element types; gradients are converted back."""
-
-    name, backward_on_tensors, flops_per_element = "to", True, 0
-
-    @staticmethod
-    def forward(ctx: Any, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        ctx.dtype = x.dtype
-        out = empty_like(x, dtype) if dtype.kind in "fiub" else np.empty(x.shape, dtype)
-        np.copyto(out, x, casting="unsafe")
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        return cast(g, ctx.dtype)
-
-
-def cast(input: Any, dtype: Any) -> Any:
-    """The tensor with another element type; the tensor itself if it has it already."""
-    dtype = np.dtype(dtype)
-    return input if input.data.dtype == dtype else apply(Cast, input, dtype)
-
-
-class Clone(Op):
-    """A copy of its own memory, with the same axis order."""
-
-    name, backward_on_tensors, flops_per_element = "clone", True, 0
-
-    @staticmethod
-    def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
-        return copy(x)
-
-    @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        return g
-
-
-def clone(input: Any) -> Any:
-    """A copy of the tensor; the gradient flows to the original."""
-    return apply(Clone, input)
-
-
-# --------------------------------------------------------------------------- comparisons and selection
-
-
-def _comparison(name: str, ufunc: Any, sign: str) -> Callable[[Any, Any], Any]:
-    def function(input: Any, other: Any) -> Any:
-        a, b = _operands(input, other)
-        shape = broadcast_shapes(name, input=a.data.shape, other=b.data.shape)
-        return wrap(ufunc(a.data, b.data, out=empty(shape, np.bool_)))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"input {sign} other, element by element: a bool tensor. Shapes broadcast."
-    return function
-
-
-eq: BinaryFunction = _comparison("eq", np.equal, "==")
-ne: BinaryFunction = _comparison("ne", np.not_equal, "!=")
-lt: BinaryFunction = _comparison("lt", np.less, "<")
-le: BinaryFunction = _comparison("le", np.less_equal, "<=")
-gt: BinaryFunction = _comparison("gt", np.greater, ">")
-ge: BinaryFunction = _comparison("ge", np.greater_equal, ">=")
-
-
-def _predicate(name: str, ufunc: Any, doc: str) -> Callable[[Any], Any]:
-    def function(input: Any) -> Any:
-        x = as_tensor(input).data
-        return wrap(ufunc(x, out=empty(x.shape, np.bool_)))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    return function
-
-
-isnan: Function = _predicate("isnan", np.isnan, "Whether each element is NaN.")
-isinf: Function = _predicate("isinf", np.isinf, "Whether each element is +Inf or -Inf.")
-isfinite: Function = _predicate("isfinite", np.isfinite, "Whether each element is neither NaN nor infinite.")
-logical_not: Function = _predicate("logical_not", np.logical_not, "Whether each element is zero or False.")
-
-
-def _logical(name: str, ufunc: Any) -> Callable[[Any, Any], Any]:
-    def function(input: Any, other: Any) -> Any:
-        a, b = _operands(input, other)
-        shape = broadcast_shapes(name, input=a.data.shape, other=b.data.shape)
-        return wrap(ufunc(a.data, b.data, out=empty(shape, np.bool_)))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{name.replace('_', ' ')}, element by element, of truth values. Shapes broadcast."
-    return function
-
-
-logical_and: BinaryFunction = _logical("logical_and", np.logical_and)
-logical_or: BinaryFunction = _logical("logical_or", np.logical_or)
-logical_xor: BinaryFunction = _logical("logical_xor", np.logical_xor)
-
-
-class Where(Op):
-    """condition ? a : b."""
-
-    name, backward_on_tensors = "where", True
-
-    @staticmethod
-    def shape(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> Shape:
-        return broadcast_shapes("where", condition=condition.shape, input=a.shape, other=b.shape)
-
-    @staticmethod
-    def forward(ctx: Any, condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        shape = Where.shape(condition, a, b)
-        ctx.save(condition)
-        ctx.shapes = a.shape, b.shape
-        out = _empty_broadcast(shape, (a, b))
-        if out.dtype != a.dtype:
-            out = empty(shape, a.dtype)
-        if a.dtype in MOVABLE:
-            _core.where(condition, a, b, out)
-        else:
-            np.copyto(out, np.where(condition, a, b))
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        (condition,) = ctx.saved
-        zero = wrap(np.zeros((), g.data.dtype))
-        da = sum_to_shape(where(condition, g, zero), ctx.shapes[0]) if ctx.needs[1] else None
-        db = sum_to_shape(where(condition, zero, g), ctx.shapes[1]) if ctx.needs[2] else None
-        return None, da, db
-
-
-def where(condition: Any, input: Any, other: Any) -> Any:
-    """`input` where the condition holds, `other` elsewhere; all three broadcast."""
-    condition = as_tensor(condition)
-    if condition.data.dtype != np.bool_:
-        raise DTypeError(f"[where] condition must be bool, got {condition.data.dtype}; compare it, e.g. x > 0")
-    a, b = _operands(input, other)
-    dtype = promote(a.data.dtype, b.data.dtype)
-    return apply(Where, condition, cast(a, dtype), cast(b, dtype))
-
-
-def masked_fill(input: Any, mask: Any, value: float) -> Any:
-    """The input with `value` where the mask is True; no gradient flows there."""
-    return where(mask, as_tensor(value, input), input)
-
-
-# --------------------------------------------------------------------------- constants
-
-
-def zeros_like(input: Any, dtype: Any = None) -> Any:
-    """Zeros of the same shape, dtype and axis order."""
-    out = empty_like(input.data, dtype)
-    out.fill(0)
-    return wrap(out)
-
-
-def ones_like(input: Any, dtype: Any = None) -> Any:
-    """Ones of the same shape, dtype and axis order."""
-    out = empty_like(input.data, dtype)
-    out.fill(1)
-    return wrap(out)

@@ -13,8 +13,8 @@ from pydl.errors import ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import check_floating, copy, empty
+from pydl.ops._maps import MAPS
 from pydl.ops.conv import output_size, tuple_of
-from pydl.ops.elementwise import MAPS
 from pydl.ops.pad import pad
 from pydl.ops.shape import reshape, unsqueeze
 

@@ -13,8 +13,10 @@ from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Cost, Op, Shape
 from pydl.ops import elementwise as e
 from pydl.ops._common import check_floating, contiguous, empty, empty_like
+from pydl.ops._maps import run_map
 from pydl.ops.activation import relu, softplus
-from pydl.ops.elementwise import run_map
+from pydl.ops.comparison import eq, where
+from pydl.ops.convert import cast
 from pydl.ops.index import gather
 from pydl.ops.reduce import mean, norm, sum
 from pydl.ops.shape import squeeze, unsqueeze
@@ -193,7 +195,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = -1
         factors *= _class_weight("nll_loss", x, weight.data)[numbers]
     loss = -squeeze(gather(input, 1, wrap(np.expand_dims(numbers, 1))), 1) * wrap(factors)
     if not used.all():  # an ignored -inf times its factor 0 is NaN
-        loss = e.where(wrap(used), loss, 0.0)
+        loss = where(wrap(used), loss, 0.0)
     if reduction != "mean":
         return _reduce("nll_loss", loss, reduction)
     total = float(factors.sum(dtype=np.float64))
@@ -286,7 +288,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     p = input.data
     if p.size and not (p.min() >= 0 and p.max() <= 1):
         raise ArgumentError("[binary_cross_entropy] input must be probabilities in [0, 1]; use binary_cross_entropy_with_logits")
-    loss = apply(BinaryCrossEntropy, input, e.cast(target, p.dtype))
+    loss = apply(BinaryCrossEntropy, input, cast(target, p.dtype))
     return _reduce("binary_cross_entropy", loss if weight is None else loss * weight, reduction)
 
 
@@ -309,8 +311,8 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
         loss = e.exp(target) * (target - input)
     else:
         positive = target > 0  # 0 log 0 is 0
-        safe = e.where(positive, target, 1.0)
-        loss = e.where(positive, target * (e.log(safe) - input), -(target * input))
+        safe = where(positive, target, 1.0)
+        loss = where(positive, target * (e.log(safe) - input), -(target * input))
     if reduction == "batchmean":
         return sum(loss) * (1.0 / max(input.data.shape[0], 1))
     return _reduce("kl_div", loss, reduction)
@@ -328,7 +330,7 @@ def hinge_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
     """x where the target is 1, max(0, margin - x) where it is -1."""
     _same_shape("hinge_embedding_loss", input, target)
-    loss = e.where(e.eq(target, 1), input, relu(margin - input))
+    loss = where(eq(target, 1), input, relu(margin - input))
     return _reduce("hinge_embedding_loss", loss, reduction)
 
 
@@ -376,7 +378,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
 def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Any:
     """1 - cos for pairs with target 1, max(0, cos - margin) for pairs with target -1. Inputs (N, D), target (N)."""
     c = cosine_similarity(input1, input2, -1)
-    return _reduce("cosine_embedding_loss", e.where(e.eq(target, 1), 1 - c, relu(c - margin)), reduction)
+    return _reduce("cosine_embedding_loss", where(eq(target, 1), 1 - c, relu(c - margin)), reduction)
 
 
 def triplet_margin_loss(

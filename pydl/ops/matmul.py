@@ -12,7 +12,8 @@ from pydl.errors import ShapeError
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import as_tensor, check_floating, contiguous, empty, promote, sum_to_shape
-from pydl.ops.elementwise import cast, mul
+from pydl.ops.convert import cast
+from pydl.ops.elementwise import mul
 from pydl.ops.shape import reshape, squeeze, transpose, unsqueeze
 
 __all__ = ["addmm", "bmm", "dot", "linear", "matmul", "mm", "mv", "outer"]

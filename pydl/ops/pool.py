@@ -19,8 +19,9 @@ from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Cost, Op, Shape, SlidingWindow
 from pydl.ops._common import channels_last, check_floating, empty_channels_last
+from pydl.ops.comparison import where
 from pydl.ops.conv import _lift, tuple_of
-from pydl.ops.elementwise import abs, mul, pow, sqrt, square, where
+from pydl.ops.elementwise import abs, mul, pow, sqrt, square
 from pydl.ops.shape import flatten, squeeze, unsqueeze
 
 __all__ = [
@@ -121,24 +122,34 @@ class Adaptive:
 Geometry = Window | Adaptive
 
 
-def _cost(out_shape: Shape, x: np.ndarray, geometry: Geometry) -> Cost:
-    elements = math.prod(out_shape)
-    return Cost(elements * geometry.taps(x.shape), x.nbytes + elements * x.itemsize)
+class _Pool(Op):
+    """What max and average pooling share: shape, cost and window follow from the geometry, the second argument."""
 
-
-class MaxPool(Op):
-    """The largest of each window, and on request where it was. Of equal elements the first counts; NaN beats all."""
-
-    name = "max_pool"
     backward_on_tensors = True
 
     @staticmethod
-    def shape(x: np.ndarray, geometry: Geometry, return_indices: bool) -> Shape:
+    def shape(x: np.ndarray, geometry: Geometry, *options: Any) -> Shape:
         return (*x.shape[:2], *geometry.sizes(x))
 
     @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        x, geometry = args[:2]
+        elements = math.prod(out_shape)
+        return Cost(elements * geometry.taps(x.shape), x.nbytes + elements * x.itemsize)
+
+    @staticmethod
+    def window(*args: Any) -> SlidingWindow | None:
+        return args[1].sliding(args[0].shape)
+
+
+class MaxPool(_Pool):
+    """The largest of each window, and on request where it was. Of equal elements the first counts; NaN beats all."""
+
+    name = "max_pool"
+
+    @staticmethod
     def forward(ctx: Any, x: np.ndarray, geometry: Geometry, return_indices: bool) -> Any:
-        shape = MaxPool.shape(x, geometry, return_indices)
+        shape = MaxPool.shape(x, geometry)
         x, y, native = channels_last(x), empty_channels_last(shape, x.dtype), geometry.native
         if not (ctx.needs[0] or return_indices):
             _core.max_pool_forward(_lift(x), _lift(y), None, native)
@@ -157,14 +168,6 @@ class MaxPool(Op):
     @staticmethod
     def backward(ctx: Any, g: Any, *_: Any) -> Any:
         return apply(MaxScatter, g, ctx.saved[0], ctx.geometry, ctx.input_shape) if g is not None else None
-
-    @staticmethod
-    def cost(out_shape: Shape, *args: Any) -> Cost:
-        return _cost(out_shape, args[0], args[1])
-
-    @staticmethod
-    def window(*args: Any) -> SlidingWindow | None:
-        return args[1].sliding(args[0].shape)
 
 
 class MaxScatter(Op):
@@ -205,19 +208,14 @@ class MaxGather(Op):
         return apply(MaxScatter, g, ctx.saved[0], ctx.geometry, ctx.input_shape)
 
 
-class AvgPool(Op):
+class AvgPool(_Pool):
     """The sum of each window over its size: of the whole window, of what is inside, or a given divisor."""
 
     name = "avg_pool"
-    backward_on_tensors = True
-
-    @staticmethod
-    def shape(x: np.ndarray, geometry: Geometry, include_pad: bool, divisor: int) -> Shape:
-        return (*x.shape[:2], *geometry.sizes(x))
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray, geometry: Geometry, include_pad: bool, divisor: int) -> np.ndarray:
-        y = empty_channels_last(AvgPool.shape(x, geometry, include_pad, divisor), x.dtype)
+        y = empty_channels_last(AvgPool.shape(x, geometry), x.dtype)
         _core.avg_pool_forward(_lift(channels_last(x)), _lift(y), geometry.native, include_pad, divisor)
         ctx.arguments, ctx.input_shape = (geometry, include_pad, divisor), x.shape
         return y
@@ -225,14 +223,6 @@ class AvgPool(Op):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         return apply(AvgSpread, g, ctx.input_shape, *ctx.arguments)
-
-    @staticmethod
-    def cost(out_shape: Shape, *args: Any) -> Cost:
-        return _cost(out_shape, args[0], args[1])
-
-    @staticmethod
-    def window(*args: Any) -> SlidingWindow | None:
-        return args[1].sliding(args[0].shape)
 
 
 class AvgSpread(Op):

@@ -5,16 +5,30 @@ from __future__ import annotations
 import builtins
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pydl import _core
-from pydl.errors import ArgumentError, DTypeError
+from pydl.errors import ArgumentError
 from pydl.graph.engine import TensorCore, apply, wrap
 from pydl.graph.op import Op, Shape
 from pydl.ops import elementwise as _e
-from pydl.ops._common import FLOATS, contiguous, empty, is_dense, memory_order, normalize_axes, normalize_axis
+from pydl.ops._common import (
+    FLOATS,
+    check_float,
+    contiguous,
+    empty,
+    is_dense,
+    memory_order,
+    named,
+    normalize_axes,
+    normalize_axis,
+)
+from pydl.ops._maps import run_map
+from pydl.ops.comparison import eq, masked_fill, ne, where
+from pydl.ops.convert import cast, ones_like
 
 __all__ = [
     "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumsum", "logsumexp", "max", "mean", "min", "norm",
@@ -97,22 +111,22 @@ class Sum(Op):
         return _expand_back(g, *ctx.args)
 
 
-def _floating(op: str, input: TensorCore) -> None:
-    if input.data.dtype not in FLOATS:
-        raise DTypeError(f"[{op}] expected a float32 or float64 tensor, got {input.data.dtype}; convert with .float()")
-
-
 def _converted(input: Any, dtype: Any) -> Any:
-    return input if dtype is None else _e.cast(input, dtype)
+    return input if dtype is None else cast(input, dtype)
+
+
+def _total(op: type[Op], input: Any, dim: Dim, keepdim: bool, dtype: Any) -> Any:
+    """`sum` and `prod`: the op for floats, NumPy for integers."""
+    input = _converted(input, dtype)
+    axes = normalize_axes(op.name, dim, input.data.ndim)
+    if input.data.dtype not in FLOATS:
+        return wrap(np.asarray(getattr(input.data, op.name)(axis=axes, keepdims=keepdim, dtype=np.int64)))
+    return apply(op, input, axes, keepdim)
 
 
 def sum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Sum over axes (all by default); integers and booleans give int64. Order of summation is fixed, pairwise over pieces."""
-    input = _converted(input, dtype)
-    axes = normalize_axes("sum", dim, input.data.ndim)
-    if input.data.dtype not in FLOATS:
-        return wrap(np.asarray(input.data.sum(axis=axes, keepdims=keepdim, dtype=np.int64)))
-    return apply(Sum, input, axes, keepdim)
+    return _total(Sum, input, dim, keepdim, dtype)
 
 
 class Mean(Op):
@@ -139,20 +153,20 @@ class Mean(Op):
 def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Arithmetic mean over axes (all by default); of no elements, NaN."""
     input = _converted(input, dtype)
-    _floating("mean", input)
+    check_float("mean", input.data)
     return apply(Mean, input, normalize_axes("mean", dim, input.data.ndim), keepdim)
 
 
 def _root(total: Any, p: float) -> Any:
     """total^(1/p) whose gradient at 0 is taken as 0: the zeros are kept out of the recorded computation."""
-    zero = _e.eq(total, 0.0)
+    zero = eq(total, 0.0)
     if zero.data.any():
-        return _e.where(zero, _e.mul(total, 0.0), _e.pow(_e.where(zero, _e.ones_like(total), total), 1.0 / p))
+        return where(zero, _e.mul(total, 0.0), _e.pow(where(zero, ones_like(total), total), 1.0 / p))
     return _e.pow(total, 1.0 / p)
 
 
 def _var(op: str, input: Any, dim: Dim, keepdim: bool, correction: float, unbiased: bool | None) -> Any:
-    _floating(op, input)
+    check_float(op, input.data)
     if unbiased is not None:
         correction = int(unbiased)
     axes = normalize_axes(op, dim, input.data.ndim)
@@ -210,14 +224,15 @@ def _extremum(kind: str, input: Any, dim: Dim, keepdim: bool) -> Any:
     return apply(Extremum, kind, input, axes, keepdim)
 
 
-def amax(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
-    """Largest element over axes; NaN if there is one; ties share the gradient."""
-    return _extremum("amax", input, dim, keepdim)
+def _over_axes(kind: str, doc: str) -> Callable[..., Any]:
+    def function(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+        return _extremum(kind, input, dim, keepdim)
+
+    return named(function, kind, doc)
 
 
-def amin(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
-    """Smallest element over axes; NaN if there is one; ties share the gradient."""
-    return _extremum("amin", input, dim, keepdim)
+amax = _over_axes("amax", "Largest element over axes; NaN if there is one; ties share the gradient.")
+amin = _over_axes("amin", "Smallest element over axes; NaN if there is one; ties share the gradient.")
 
 
 def _arg(kind: str, input: Any, dim: int | None, keepdim: bool) -> Any:
@@ -231,14 +246,15 @@ def _arg(kind: str, input: Any, dim: int | None, keepdim: bool) -> Any:
     return wrap(_reduce(kind, x, axes, keepdim, np.int64))
 
 
-def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Position of the largest element along an axis (in the flat order without one); the first of equals. int64."""
-    return _arg("argmax", input, dim, keepdim)
+def _position(kind: str, which: str) -> Callable[..., Any]:
+    def function(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+        return _arg(kind, input, dim, keepdim)
+
+    doc = f"Position of the {which} element along an axis (in the flat order without one); the first of equals. int64."
+    return named(function, kind, doc)
 
 
-def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Position of the smallest element along an axis (in the flat order without one); the first of equals. int64."""
-    return _arg("argmin", input, dim, keepdim)
+argmax, argmin = _position("argmax", "largest"), _position("argmin", "smallest")
 
 
 def _with_indices(kind: str, input: Any, dim: Any, keepdim: bool) -> Any:
@@ -276,8 +292,8 @@ class LogSumExp(Op):
     def forward(ctx: Any, x: np.ndarray, axes: tuple[int, ...], keepdim: bool) -> np.ndarray:
         top = _reduce("max", x, axes, True) if x.size else np.zeros(_kept_shape(x.shape, axes), x.dtype)
         top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
-        total = _reduce("sum", _e.run_map("exp", _e.run_map("sub", x, top)), axes, True)
-        y = _e.run_map("add", _e.run_map("log", total), top).reshape(_reduced_shape(x.shape, axes, keepdim))
+        total = _reduce("sum", run_map("exp", run_map("sub", x, top)), axes, True)
+        y = run_map("add", run_map("log", total), top).reshape(_reduced_shape(x.shape, axes, keepdim))
         ctx.save(x, y)
         ctx.axes = axes
         return y
@@ -286,14 +302,14 @@ class LogSumExp(Op):
     def backward(ctx: Any, g: Any) -> Any:
         """The softmax; 0 for a group of only -inf, whose sum no finite change would move."""
         x, y = ctx.saved
-        y = _e.masked_fill(y, wrap(np.isneginf(y.data)), 0.0)
+        y = masked_fill(y, wrap(np.isneginf(y.data)), 0.0)
         shares = _e.exp(_e.sub(x, _expand_back(y, x.data.shape, ctx.axes)))
         return _e.mul(_expand_back(g, x.data.shape, ctx.axes), shares)
 
 
 def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
     """log(sum(exp(x))) with the maximum taken out first, so that nothing overflows; -inf where all are -inf."""
-    _floating("logsumexp", input)
+    check_float("logsumexp", input.data)
     return apply(LogSumExp, input, normalize_axes("logsumexp", dim, input.data.ndim), keepdim)
 
 
@@ -302,21 +318,20 @@ def norm(input: Any, p: float | str = 2.0, dim: Dim = None, keepdim: bool = Fals
 
     The gradient of the 2-norm at the zero vector is taken as 0.
     """
-    _floating("norm", input)
+    check_float("norm", input.data)
     axes = normalize_axes("norm", dim, input.data.ndim)
-    if p == "fro":
-        p = 2.0
-    p = float(p)
-    if p == float("inf"):
-        return amax(_e.abs(input), axes, keepdim)
-    if p == -float("inf"):
-        return amin(_e.abs(input), axes, keepdim)
-    if p == 0:
-        return sum(_e.cast(_e.ne(input, 0.0), input.data.dtype), axes, keepdim)
-    if p == 1:
-        return sum(_e.abs(input), axes, keepdim)
+    p = 2.0 if p == "fro" else float(p)
+    if p in _EASY_NORMS:
+        reduce, magnitude = _EASY_NORMS[p]
+        return reduce(magnitude(input), axes, keepdim)
     powers = _e.square(input) if p == 2 else _e.pow(_e.abs(input), p)
     return _root(sum(powers, axes, keepdim), p)
+
+
+# p-norms that need no power and no root.
+_EASY_NORMS: dict[float, tuple[Callable[..., Any], Callable[[Any], Any]]] = {
+    math.inf: (amax, _e.abs), -math.inf: (amin, _e.abs), 1.0: (sum, _e.abs), 0.0: (sum, lambda x: cast(ne(x, 0.0), x.data.dtype)),
+}
 
 
 class Prod(Op):
@@ -344,11 +359,7 @@ class Prod(Op):
 
 def prod(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Product over axes (all by default); of no elements, 1. Integers and booleans give int64."""
-    input = _converted(input, dtype)
-    axes = normalize_axes("prod", dim, input.data.ndim)
-    if input.data.dtype not in FLOATS:
-        return wrap(np.asarray(input.data.prod(axis=axes, keepdims=keepdim, dtype=np.int64)))
-    return apply(Prod, input, axes, keepdim)
+    return _total(Prod, input, dim, keepdim, dtype)
 
 
 class Cumsum(Op):
@@ -380,16 +391,16 @@ def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Any:
     return apply(Cumsum, input, dim) if input.data.ndim else input
 
 
-def any(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
-    """Whether any element over the axes is non-zero: a bool tensor."""
-    axes = normalize_axes("any", dim, input.data.ndim)
-    return wrap(np.asarray(np.any(input.data, axis=axes, keepdims=keepdim)))
+def _truth(name: str, reduce: Any, doc: str) -> Callable[..., Any]:
+    def function(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+        axes = normalize_axes(name, dim, input.data.ndim)
+        return wrap(np.asarray(reduce(input.data, axis=axes, keepdims=keepdim)))
+
+    return named(function, name, doc)
 
 
-def all(input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
-    """Whether all elements over the axes are non-zero: a bool tensor."""
-    axes = normalize_axes("all", dim, input.data.ndim)
-    return wrap(np.asarray(np.all(input.data, axis=axes, keepdims=keepdim)))
+any = _truth("any", np.any, "Whether any element over the axes is non-zero: a bool tensor.")
+all = _truth("all", np.all, "Whether all elements over the axes are non-zero: a bool tensor.")
 
 
 def count_nonzero(input: Any, dim: Dim = None) -> Any:

@@ -342,7 +342,7 @@ class Cat(Op):
 def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
     """Tensors joined along an existing axis; all other axes must agree, dtypes are promoted to a common one."""
     from pydl.ops._common import as_tensor, promote
-    from pydl.ops.elementwise import cast
+    from pydl.ops.convert import cast
 
     tensors = [as_tensor(x) for x in tensors]
     if not tensors:
@@ -503,7 +503,7 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
 
 
 def _triangle(op: str, input: Any, below: bool, diagonal: int) -> Any:
-    from pydl.ops.elementwise import where
+    from pydl.ops.comparison import where
 
     if input.data.ndim < 2:
         raise ShapeError(f"[{op}] expected at least 2 axes, got shape {input.data.shape}")

@@ -11,7 +11,7 @@ import numpy as np
 from pydl import _core
 from pydl.graph import engine
 from pydl.graph.op import Cost, Op
-from pydl.ops import elementwise
+from pydl.ops import _maps
 from pydl.profiler.events import BACKWARD, BETWEEN, FORWARD, OPTIMIZER, Event, KernelRun, MemoryPoint, RangeSpan, StepSpan
 
 # Their work is other operations, which are rows of their own.
@@ -72,8 +72,8 @@ class Recorder:
         _core.profile_set_on(False)
         engine.set_observer(self._previous[0])
         engine.set_backward_observer(self._previous[1])
-        engine.set_accumulate(elementwise._accumulate)
-        engine.set_copy(elementwise._copy_like)
+        engine.set_accumulate(_maps.accumulate)
+        engine.set_copy(_maps.copy_like)
         self._awaiting.clear()
 
     def next_step(self, step: int) -> None:
@@ -200,10 +200,10 @@ class Recorder:
             self._resume()
 
     def _accumulate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return self._gradient_work(_Accumulate, elementwise._accumulate, a, b)
+        return self._gradient_work(_Accumulate, _maps.accumulate, a, b)
 
     def _copy(self, array: np.ndarray, like: np.ndarray) -> np.ndarray:
-        return self._gradient_work(_CopyGradient, elementwise._copy_like, array, like)
+        return self._gradient_work(_CopyGradient, _maps.copy_like, array, like)
 
     def _gradient_work(self, op: type[Op], call: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if threading.get_ident() != self.thread:
