@@ -17,7 +17,7 @@ import numpy as np
 from pydl import _core
 from pydl.errors import ArgumentError
 from pydl.graph.engine import wrap
-from pydl.ops._common import FLOATS, empty
+from pydl.ops._common import FLOATS, empty, sizes_of
 
 __all__ = [
     "Generator", "bernoulli", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed",
@@ -114,12 +114,6 @@ def fork_rng(state: dict[str, int] | None = None) -> Iterator[None]:
         set_rng_state(saved)
 
 
-def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(size) == 1 and not isinstance(size[0], int | np.integer):
-        size = tuple(size[0])
-    return tuple(int(n) for n in size)
-
-
 def _tensor(array: np.ndarray, requires_grad: bool) -> Any:
     t = wrap(array)
     if requires_grad:
@@ -129,12 +123,12 @@ def _tensor(array: np.ndarray, requires_grad: bool) -> Any:
 
 def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Any:
     """Uniform in [0, 1)."""
-    return _tensor((generator or default_generator).draw(_shape(size), _UNIFORM, 0, 1, dtype), requires_grad)
+    return _tensor((generator or default_generator).draw(sizes_of(size), _UNIFORM, 0, 1, dtype), requires_grad)
 
 
 def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Any:
     """Normal with mean 0 and deviation 1."""
-    return _tensor((generator or default_generator).draw(_shape(size), _NORMAL, 0, 1, dtype), requires_grad)
+    return _tensor((generator or default_generator).draw(sizes_of(size), _NORMAL, 0, 1, dtype), requires_grad)
 
 
 def uniform(low: float, high: float, size: Any, generator: Generator | None = None, dtype: Any = np.float32) -> Any:

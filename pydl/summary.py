@@ -275,7 +275,7 @@ class _Recorder:
         if self._is_whole(frame.module, level):
             row = self._row((id(module), -1), self.paths[id(module)], type(module).__name__)
             row.calls += 1
-            first = _first_tensor(out)
+            first = first_tensor(out)
             if first is not None:
                 row.output_shape = first.data.shape
                 row.receptive_field = self.fields.of(first.data)
@@ -350,12 +350,12 @@ def _enclosing(path: str, rows: dict[str, Layer], is_list: bool, depth: int | No
     return rows.get(path)
 
 
-def _first_tensor(value: Any) -> Any:
+def first_tensor(value: Any) -> Any:
     """The first tensor in nested tuples, lists and dictionaries."""
     if isinstance(value, TensorCore):
         return value
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next((t for t in map(_first_tensor, parts) if t is not None), None)
+    return next((t for t in map(first_tensor, parts) if t is not None), None)
 
 
 @dataclass

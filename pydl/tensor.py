@@ -16,6 +16,7 @@ from pydl.graph.modes import no_grad
 from pydl.ops._common import as_tensor as _as_tensor
 from pydl.ops._common import empty as _empty
 from pydl.ops._common import empty_like as _empty_like
+from pydl.ops._common import sizes_of as _sizes_of
 
 # Functions whose first argument is the tensor: x.sum(0) is ops.sum(x, 0).
 METHODS = (
@@ -406,13 +407,8 @@ def from_dlpack(source: Any) -> Tensor:
     return engine.wrap(np.from_dlpack(source))
 
 
-def _shape(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
-    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int | np.integer) else sizes
-
-
 def _filled(shape: Any, value: Any, dtype: Any, requires_grad: bool) -> Tensor:
-    out = _empty(_shape(shape), np.dtype(dtype))
+    out = _empty(_sizes_of(shape), np.dtype(dtype))
     out.fill(value)
     t = engine.wrap(out)
     if requires_grad:
@@ -427,7 +423,7 @@ def zeros(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> 
 
 def empty(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """A tensor whose elements are whatever the memory held: ``empty(2, 3)`` or ``empty((2, 3))``."""
-    t = engine.wrap(_empty(_shape(shape), np.dtype(dtype)))
+    t = engine.wrap(_empty(_sizes_of(shape), np.dtype(dtype)))
     if requires_grad:
         t.requires_grad = True
     return t

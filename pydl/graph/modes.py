@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from contextlib import ContextDecorator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from pydl.graph import engine
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-class _Mode:
+class _Mode(ContextDecorator):
     """A context manager that also decorates functions; the previous state returns at the end."""
 
     def __init__(self) -> None:
@@ -29,14 +27,6 @@ class _Mode:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._restore(self._previous.pop())
-
-    def __call__(self, function: F) -> F:
-        @functools.wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
-
-        return wrapped  # type: ignore[return-value]
 
 
 class set_grad_enabled(_Mode):

@@ -23,7 +23,19 @@ def _check_sizes(name: str, **sizes: int) -> None:
             raise ArgumentError(f"{name}: {key}={value!r}; expected a positive integer")
 
 
-class _Recurrent(Module):
+class _Uniform(Module):
+    """Layers whose parameters start within 1 / sqrt(hidden_size)."""
+
+    hidden_size: int
+
+    def reset_parameters(self) -> None:
+        """All uniform within 1 / sqrt(hidden_size), as in PyTorch."""
+        bound = self.hidden_size**-0.5
+        for p in self.parameters():
+            init.uniform_(p, -bound, bound)
+
+
+class _Recurrent(_Uniform):
     """A stack of recurrent layers; subclasses name the cell."""
 
     def __init__(
@@ -56,12 +68,6 @@ class _Recurrent(Module):
                     self._names.append(f"{key}_l{layer}{suffix}")
                     self.register_parameter(self._names[-1], new_parameter(*shape))
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """All uniform within 1 / sqrt(hidden_size), as in PyTorch."""
-        bound = self.hidden_size**-0.5
-        for p in self.parameters():
-            init.uniform_(p, -bound, bound)
 
     @property
     def all_weights(self) -> list[list[Any]]:
@@ -118,6 +124,10 @@ class _Recurrent(Module):
             last = tuple(reorder(s, inverse.data, order.data) for s in last)
         return PackedSequence(y, sizes, order, inverse), last
 
+    def forward(self, input: Any, hx: Any = None, lengths: Any = None) -> tuple[Any, Any]:
+        y, last = self._run(input, None if hx is None else (hx,), lengths)
+        return y, last[0]
+
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
         usual = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
@@ -143,10 +153,6 @@ class RNN(_Recurrent):
             raise ArgumentError(f"RNN: nonlinearity={nonlinearity!r}; expected 'tanh' or 'relu'")
         super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
         self.nonlinearity = nonlinearity
-
-    def forward(self, input: Any, hx: Any = None, lengths: Any = None) -> tuple[Any, Any]:
-        y, last = self._run(input, None if hx is None else (hx,), lengths)
-        return y, last[0]
 
 
 class LSTM(_Recurrent):
@@ -179,12 +185,8 @@ class GRU(_Recurrent):
         super().__init__("gru", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
                          options={"reset_after": reset_after})
 
-    def forward(self, input: Any, hx: Any = None, lengths: Any = None) -> tuple[Any, Any]:
-        y, last = self._run(input, None if hx is None else (hx,), lengths)
-        return y, last[0]
 
-
-class _Cell(Module):
+class _Cell(_Uniform):
     gates: ClassVar[int]
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool) -> None:
@@ -196,12 +198,6 @@ class _Cell(Module):
         for name in ("bias_ih", "bias_hh"):
             self.register_parameter(name, new_parameter(n) if bias else None)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """All uniform within 1 / sqrt(hidden_size), as in PyTorch."""
-        bound = self.hidden_size**-0.5
-        for p in self.parameters():
-            init.uniform_(p, -bound, bound)
 
     @property
     def _weights(self) -> tuple[Any, Any, Any, Any]:

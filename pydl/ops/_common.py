@@ -148,6 +148,13 @@ def broadcast_shapes(op: str, **shapes: Shape) -> Shape:
         ) from None
 
 
+def sizes_of(sizes: tuple[Any, ...]) -> Shape:
+    """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
+    if len(sizes) == 1 and not isinstance(sizes[0], int | np.integer):
+        sizes = tuple(sizes[0])
+    return tuple(int(n) for n in sizes)
+
+
 def normalize_axis(op: str, axis: int, ndim: int, name: str = "dim") -> int:
     """A non-negative axis, or `ArgumentError`."""
     limit = max(ndim, 1)

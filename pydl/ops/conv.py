@@ -179,7 +179,17 @@ def _check_weight(op: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray |
     check_floating(op, input=x, weight=weight, bias=bias)
 
 
-class Conv(Op):
+class _Sliding(Op):
+    """What convolutions cost to go back through."""
+
+    @classmethod
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+        """The data gradient and the weight gradient each take as many operations as the forward."""
+        factor = needs[0] + needs[1]
+        return Cost(factor * forward.flops, factor * forward.bytes)
+
+
+class Conv(_Sliding):
     """Convolution of any number of spatial axes; the gradients are native kernels."""
 
     name = "conv"
@@ -223,12 +233,6 @@ class Conv(Op):
         elements = math.prod(out_shape)
         macs = elements * math.prod(weight.shape[1:])
         return Cost(2 * macs + (elements if args[2] is not None else 0), x.nbytes + weight.nbytes + elements * x.itemsize)
-
-    @classmethod
-    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
-        """The data gradient and the weight gradient each take as many operations as the forward."""
-        factor = needs[0] + needs[1]
-        return Cost(factor * forward.flops, factor * forward.bytes)
 
     @staticmethod
     def window(*args: Any) -> SlidingWindow:
@@ -289,7 +293,7 @@ def conv3d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding:
     return _conv(3, input, weight, bias, stride, padding, dilation, groups)
 
 
-class ConvTranspose(Op):
+class ConvTranspose(_Sliding):
     """The data gradient of a convolution as a forward operation: input (N, O, ...) -> (N, C, ...)."""
 
     name = "conv_transpose"
@@ -344,12 +348,6 @@ class ConvTranspose(Op):
         macs = x.size * math.prod(weight.shape[1:])
         elements = math.prod(out_shape)
         return Cost(2 * macs + (elements if args[2] is not None else 0), x.nbytes + weight.nbytes + elements * x.itemsize)
-
-    @classmethod
-    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
-        """The data gradient and the weight gradient each take as many operations as the forward."""
-        factor = needs[0] + needs[1]
-        return Cost(factor * forward.flops, factor * forward.bytes)
 
     @staticmethod
     def window(*args: Any) -> SlidingWindow:

@@ -20,6 +20,7 @@ from pydl.ops._common import (
     is_channels_last,
     normalize_axes,
     normalize_axis,
+    sizes_of,
     sum_to_shape,
 )
 from pydl.ops._common import (
@@ -44,13 +45,6 @@ class _ViewOp(Op):
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
         return Cost(0, 0)
-
-
-def _sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """``f(x, 2, 3)`` and ``f(x, (2, 3))`` mean the same."""
-    if len(sizes) == 1 and not isinstance(sizes[0], int | np.integer):
-        sizes = tuple(sizes[0])
-    return tuple(int(s) for s in sizes)
 
 
 class Reshape(_ViewOp):
@@ -95,12 +89,12 @@ def reshape(input: Any, *shape: Any) -> Any:
 
     A view if the memory allows it, else a copy.
     """
-    return apply(Reshape, input, _sizes(shape))
+    return apply(Reshape, input, sizes_of(shape))
 
 
 def view(input: Any, *shape: Any) -> Any:
     """Like `reshape`, but never copies: an error says so when the memory layout forbids a view."""
-    sizes = Reshape.shape(input.data, _sizes(shape))
+    sizes = Reshape.shape(input.data, sizes_of(shape))
     try:
         input.data.reshape(sizes, copy=False)
     except ValueError:
@@ -153,7 +147,7 @@ class Permute(_ViewOp):
 def permute(input: Any, *dims: Any) -> Any:
     """The axes in another order, as a view. ``permute(x, 0, 2, 3, 1)``: (N, C, H, W) -> (N, H, W, C)."""
     n = input.data.ndim
-    return apply(Permute, input, tuple(normalize_axis("permute", d, n) for d in _sizes(dims)))
+    return apply(Permute, input, tuple(normalize_axis("permute", d, n) for d in sizes_of(dims)))
 
 
 def transpose(input: Any, dim0: int, dim1: int) -> Any:
@@ -230,7 +224,7 @@ class Expand(_ViewOp):
 
 def expand(input: Any, *sizes: Any) -> Any:
     """Axes of size 1 repeated without a copy (a read-only view); -1 keeps an axis."""
-    return apply(Expand, input, _sizes(sizes))
+    return apply(Expand, input, sizes_of(sizes))
 
 
 def expand_as(input: Any, other: Any) -> Any:
@@ -258,7 +252,7 @@ class Flip(_ViewOp):
 
 def flip(input: Any, *dims: Any) -> Any:
     """The order along these axes reversed."""
-    return apply(Flip, input, normalize_axes("flip", _sizes(dims), input.data.ndim))
+    return apply(Flip, input, normalize_axes("flip", sizes_of(dims), input.data.ndim))
 
 
 def roll(input: Any, shifts: Ints, dims: Any = None) -> Any:
@@ -425,7 +419,7 @@ def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
 
 def repeat(input: Any, *repeats: Any) -> Any:
     """The tensor laid out several times along each axis; new axes come in front."""
-    counts = _sizes(repeats)
+    counts = sizes_of(repeats)
     if len(counts) < input.data.ndim:
         raise ArgumentError(f"[repeat] {len(counts)} counts for {input.data.ndim} axes; give one for each")
     if any(c < 0 for c in counts):

@@ -11,10 +11,11 @@ import numpy as np
 import pydl
 from pydl._extras import require
 from pydl.errors import ArgumentError
-from pydl.graph import TensorCore, no_grad, wrap
+from pydl.graph import no_grad, wrap
 from pydl.profiler.limits import machine_limits
 from pydl.profiler.result import Profile
 from pydl.profiler.session import profile, record_function, schedule
+from pydl.summary import first_tensor
 
 __all__ = ["profile_model"]
 
@@ -86,7 +87,7 @@ def _training(model: Any, inputs: list[Any], rng: np.random.Generator) -> Callab
         with record_function("zero_grad"):
             optimizer.zero_grad()
         with record_function("forward"):
-            scores = _first_tensor(model(*inputs))
+            scores = first_tensor(model(*inputs))
         if scores is None or scores.data.dtype.kind != "f":
             raise ArgumentError("profile --train: the model gives no floating tensor to learn from; leave --train out")
         with record_function("loss"):
@@ -106,10 +107,3 @@ def _target(shape: tuple[int, ...], rng: np.random.Generator) -> Any:
     if len(shape) < 2 or shape[1] < 2:
         return None
     return wrap(rng.integers(0, shape[1], (shape[0], *shape[2:])))
-
-
-def _first_tensor(value: Any) -> Any:
-    if isinstance(value, TensorCore):
-        return value
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next((t for t in map(_first_tensor, parts) if t is not None), None)

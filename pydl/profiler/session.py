@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from contextlib import ContextDecorator
 from enum import Enum
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from pydl.errors import ArgumentError
 from pydl.profiler.recorder import Recorder
 from pydl.profiler.result import Profile
 
 __all__ = ["ProfilerAction", "profile", "record_function", "schedule"]
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ProfilerAction(Enum):
@@ -170,7 +168,7 @@ class profile:
                 self._on_ready(self.results[-1])
 
 
-class record_function:
+class record_function(ContextDecorator):
     """Name a block, or with `@record_function("name")` a function: it appears in the trace and among the ranges."""
 
     def __init__(self, name: str) -> None:
@@ -183,11 +181,3 @@ class record_function:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if _active is not None and _active._recorder is not None:
             _active._recorder.leave_range()
-
-    def __call__(self, function: F) -> F:
-        @functools.wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
-
-        return wrapped  # type: ignore[return-value]
