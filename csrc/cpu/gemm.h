@@ -207,52 +207,62 @@ void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_strid
 }
 
 // The whole product. pack_a(panel, first_row, rows, first_k, kc) and pack_b(panel, first_column, columns, first_k, kc)
-// fill one panel each.
+// fill one panel each. One factor is packed whole beforehand; blocks of the other are packed where they are used, and never
+// leave the cache. With many rows (pixels) B is packed whole, otherwise A: the other one is the larger.
 template <class T, class PackA, class PackB>
 void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
           const T* bias = nullptr, bool accumulate = false, bool relu = false) {
   if (M == 0 || N == 0) return;
+  constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns;
   const int64_t k_blocks = max64(1, ceil_div(K, kBlockK));  // K = 0: one empty block writes the zeros (and the bias)
-  const int64_t panels = ceil_div(N, Tile<T>::columns);
-  Scratch<T> b(panels * k_blocks * Tile<T>::b_panel);
-  // Panel (j, k) lies at (k * panels + j): a block of K is contiguous.
-  parallel_for(panels * k_blocks, 4, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      const int64_t k0 = p / panels * kBlockK, j0 = p % panels * Tile<T>::columns;
-      pack_b(b.data + p * Tile<T>::b_panel, j0, min64(N - j0, Tile<T>::columns), k0, min64(K - k0, kBlockK));
-    }
-  });
-  // Few blocks of rows: the columns are cut too, so that there is work for many threads. Then A is packed once for all pieces
-  // (unless it is huge: then once for each).
-  const int64_t m_blocks = ceil_div(M, kBlockM), m_panels = ceil_div(M, Tile<T>::rows);
-  const int64_t n_pieces = m_blocks >= 16 ? 1 : min64(panels, ceil_div(16, m_blocks));
-  const int64_t piece = ceil_div(panels, n_pieces) * Tile<T>::columns;
-  constexpr int64_t kMostShared = int64_t{1} << 23;
-  const bool share = n_pieces > 1 && M * K <= kMostShared;
+  const int64_t a_panels = ceil_div(M, R), b_panels = ceil_div(N, C);
   const auto fill_a = [&](T* panel, int64_t i, int64_t kb) {
-    pack_a(panel, i, min64(M - i, Tile<T>::rows), kb * kBlockK, min64(K - kb * kBlockK, kBlockK));
+    pack_a(panel, i * R, min64(M - i * R, R), kb * kBlockK, min64(K - kb * kBlockK, kBlockK));
   };
-  Scratch<T> shared(share ? m_panels * k_blocks * Tile<T>::a_panel : 0);  // panel (k, i) at (k * m_panels + i)
-  if (share)
-    parallel_for(m_panels * k_blocks, 4, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p)
-        fill_a(shared.data + p * Tile<T>::a_panel, p % m_panels * Tile<T>::rows, p / m_panels);
+  const auto fill_b = [&](T* panel, int64_t j, int64_t kb) {
+    pack_b(panel, j * C, min64(N - j * C, C), kb * kBlockK, min64(K - kb * kBlockK, kBlockK));
+  };
+  const auto multiply = [&](const T* a, const T* b, int64_t i0, int64_t rows, int64_t j0, int64_t columns, int64_t kb) {
+    multiply_block<T>(a, b, Tile<T>::b_panel, rows, columns, min64(K - kb * kBlockK, kBlockK),
+                      Store<T>{c + i0 * ldc + j0, ldc, accumulate || kb > 0, bias && kb == 0 ? bias + j0 : nullptr,
+                               relu && kb == k_blocks - 1});
+  };
+  constexpr int64_t kTasks = 16;  // at least, where the matrix has that many parts
+  const int64_t m_blocks = ceil_div(M, kBlockM);
+  if (m_blocks >= kTasks && M >= N) {
+    Scratch<T> whole(b_panels * k_blocks * Tile<T>::b_panel);  // panel (k, j) at k * b_panels + j
+    parallel_for(b_panels * k_blocks, 4, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) fill_b(whole.data + p * Tile<T>::b_panel, p % b_panels, p / b_panels);
     });
-  parallel_for(m_blocks * n_pieces, 1, [&](int64_t begin, int64_t end) {
-    Scratch<T> own(share ? 0 : kBlockM / Tile<T>::rows * Tile<T>::a_panel);
+    parallel_for(m_blocks, 1, [&](int64_t begin, int64_t end) {
+      Scratch<T> own(kBlockM / R * Tile<T>::a_panel);
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t i0 = t * kBlockM, rows = min64(M - i0, kBlockM);
+        for (int64_t kb = 0; kb < k_blocks; ++kb) {
+          for (int64_t i = 0; i < ceil_div(rows, R); ++i) fill_a(own.data + i * Tile<T>::a_panel, i0 / R + i, kb);
+          multiply(own.data, whole.data + kb * b_panels * Tile<T>::b_panel, i0, rows, 0, N, kb);
+        }
+      }
+    });
+    return;
+  }
+  Scratch<T> whole(a_panels * k_blocks * Tile<T>::a_panel);  // panel (k, i) at k * a_panels + i
+  parallel_for(a_panels * k_blocks, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) fill_a(whole.data + p * Tile<T>::a_panel, p % a_panels, p / a_panels);
+  });
+  constexpr int64_t kMostPanels = 4;  // of B at a time: a block that stays in L2
+  const int64_t piece = max64(1, min64(kMostPanels, b_panels / kTasks)), pieces = ceil_div(b_panels, piece);
+  const int64_t group = ceil_div(a_panels, min64(m_blocks, ceil_div(kTasks, pieces))), groups = ceil_div(a_panels, group);
+  parallel_for(pieces * groups, 1, [&](int64_t begin, int64_t end) {
+    Scratch<T> own(piece * Tile<T>::b_panel);
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t i0 = t / n_pieces * kBlockM, j0 = t % n_pieces * piece;
-      if (j0 >= N) continue;
-      const int64_t rows = min64(M - i0, kBlockM), columns = min64(N - j0, piece);
+      const int64_t i0 = t % groups * group, j0 = t / groups * piece;
+      const int64_t rows = min64(M - i0 * R, group * R), panels = min64(b_panels - j0, piece);
       for (int64_t kb = 0; kb < k_blocks; ++kb) {
-        if (!share)
-          for (int64_t i = 0; i < rows; i += Tile<T>::rows)
-            fill_a(own.data + i / Tile<T>::rows * Tile<T>::a_panel, i0 + i, kb);
-        const T* a = share ? shared.data + (kb * m_panels + i0 / Tile<T>::rows) * Tile<T>::a_panel : own.data;
-        multiply_block<T>(a, b.data + (kb * panels + j0 / Tile<T>::columns) * Tile<T>::b_panel, Tile<T>::b_panel, rows, columns,
-                          min64(K - kb * kBlockK, kBlockK),
-                          Store<T>{c + i0 * ldc + j0, ldc, accumulate || kb > 0, bias && kb == 0 ? bias + j0 : nullptr,
-                                   relu && kb == k_blocks - 1});
+        for (int64_t j = 0; j < panels; ++j) fill_b(own.data + j * Tile<T>::b_panel, j0 + j, kb);
+        for (int64_t i = 0; i < rows; i += kBlockM)  // so many rows of A stay in L2 while they meet all of these columns
+          multiply(whole.data + (kb * a_panels + i0 + i / R) * Tile<T>::a_panel, own.data, i0 * R + i, min64(rows - i, kBlockM),
+                   j0 * C, min64(N - j0 * C, panels * C), kb);
       }
     }
   });
