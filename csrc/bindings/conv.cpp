@@ -48,27 +48,54 @@ ConvArgs make_args(const py::object& x, const py::object& weight, const py::obje
   return a;
 }
 
+void check_bias(const ConvArgs& a, int64_t channels) {
+  if (!a.bias.data) return;
+  PYDL_CHECK(a.bias.ndim == 1 && a.bias.contiguous() && a.bias.shape[0] == channels && a.bias.dtype == a.x.dtype,
+             "bias of the wrong shape or dtype");
+}
+
+void forward(const py::object& x, const py::object& weight, const py::object& bias, const py::object& y, const Sizes& stride,
+             const Sizes& pad, const Sizes& dilation, int64_t groups, bool relu) {
+  ConvArgs args = make_args(x, weight, bias, y, stride, pad, dilation, groups);
+  args.relu = relu;
+  check_bias(args, args.channels_out);
+  py::gil_scoped_release release;
+  conv_forward(args);
+}
+
 template <class K>
-auto call(const K& kernel) {
+auto gradient(const K& kernel) {
   return [&kernel](const py::object& x, const py::object& weight, const py::object& bias, const py::object& y,
                    const Sizes& stride, const Sizes& pad, const Sizes& dilation, int64_t groups) {
     const ConvArgs args = make_args(x, weight, bias, y, stride, pad, dilation, groups);
-    if (args.bias.data) {
-      const int64_t n = &kernel == static_cast<const void*>(&conv_forward) ? args.channels_out : args.channels_in;
-      PYDL_CHECK(args.bias.ndim == 1 && args.bias.contiguous() && args.bias.shape[0] == n && args.bias.dtype == args.x.dtype,
-                 "bias of the wrong shape or dtype");
-    }
+    check_bias(args, args.channels_in);
     py::gil_scoped_release release;
     kernel(args);
   };
 }
 
+void relu_gradient(const py::object& dy, const py::object& y, const py::object& dx, const py::object& sums) {
+  ReluArgs args{};
+  args.dy = view(dy);
+  args.y = view(y);
+  args.dx = view(dx);
+  PYDL_CHECK(args.y.ndim == 5, "expected five axes");
+  if (!sums.is_none()) args.sums = view(sums);
+  args.channels = args.y.shape[4];
+  args.rows = args.channels ? args.y.size() / args.channels : 0;
+  py::gil_scoped_release release;
+  conv_relu_gradient(args);
+}
+
 }  // namespace
 
 PYDL_BINDINGS(conv) {
-  m.def("conv_forward", call(conv_forward));
-  m.def("conv_data_gradient", call(conv_data_gradient));
-  m.def("conv_weight_gradient", call(conv_weight_gradient));
+  using py::arg;
+  m.def("conv_forward", &forward, arg("x"), arg("weight"), arg("bias"), arg("y"), arg("stride"), arg("pad"), arg("dilation"),
+        arg("groups"), arg("relu") = false);
+  m.def("conv_data_gradient", gradient(conv_data_gradient));
+  m.def("conv_weight_gradient", gradient(conv_weight_gradient));
+  m.def("conv_relu_gradient", &relu_gradient);
   m.def("set_conv_method", &set_method);
   m.def("conv_method", [] { return kMethodNames[static_cast<int>(g_method.load())]; });
 }

@@ -44,7 +44,8 @@ void order_weight(const Array& w, const T* weight, int64_t depth, int64_t depth_
 // is which: forward sums over input channels, the data gradient over output channels.
 template <class T>
 void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth, const Array& w, const T* weight,
-                    int64_t depth_stride, int64_t column_stride, int64_t columns, const T* bias, T* out, int64_t ldc) {
+                    int64_t depth_stride, int64_t column_stride, int64_t columns, const T* bias, bool relu, T* out,
+                    int64_t ldc) {
   const auto pack_a = [&](T* panel, int64_t row, int64_t rows, int64_t k, int64_t kc) {
     Row r = locate(g, row);
     for (int64_t i = 0; i < rows; ++i, r.advance(g)) gather_row(panel + i * kPitch, source, g, r, c0, depth, k, kc);
@@ -55,7 +56,7 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
     const auto pack_b = [&](T* panel, int64_t j0, int64_t n, int64_t k0, int64_t kc) {
       pack_b_strided(panel, weight + k0 * depth_stride + j0 * column_stride, depth_stride, column_stride, n, kc);
     };
-    return gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias);
+    return gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias, false, relu);
   }
   constexpr int64_t C = Tile<T>::columns;
   const int64_t ld = ceil_div(columns, C) * C;
@@ -73,7 +74,7 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
       copy_run(panel + k * C, from, C);
     }
   };
-  gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias);
+  gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias, false, relu);
 }
 
 template <class T>
@@ -83,12 +84,13 @@ void forward(const ConvArgs& a) {
   const T *x = a.x.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
   T* y = a.y.as<T>();
   if (is_depthwise(a))
-    return depthwise_rows<T>(taps.gather, x, a.weight, w, bias, {y, {a.out[0], a.out[1], a.out[2]}, {0, 0, 0}, {1, 1, 1}});
+    return depthwise_rows<T>(taps.gather, x, a.weight, w, bias, a.relu,
+                             {y, {a.out[0], a.out[1], a.out[2]}, {0, 0, 0}, {1, 1, 1}});
   const int64_t depth = a.channels_in / a.groups, columns = a.channels_out / a.groups;
   for (int64_t g = 0; g < a.groups; ++g)
     gather_product<T>(taps.gather, x, g * depth, depth, a.weight, w + g * columns * a.weight.strides[0],
                       a.weight.strides[1], a.weight.strides[0], columns, bias ? bias + g * columns : nullptr,
-                      y + g * columns, a.channels_out);
+                      a.relu, y + g * columns, a.channels_out);
 }
 
 template <class T>
@@ -100,8 +102,9 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
   const T *dy = a.y.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
   T* dx = a.x.as<T>();
   if (is_depthwise(a))
-    return depthwise_rows<T>(gather, dy, a.weight, w, bias, {dx, {a.in[0], a.in[1], a.in[2]}, {phase[0], phase[1], phase[2]},
-                                                            {a.stride[0], a.stride[1], a.stride[2]}});
+    return depthwise_rows<T>(gather, dy, a.weight, w, bias, false,
+                             {dx, {a.in[0], a.in[1], a.in[2]}, {phase[0], phase[1], phase[2]},
+                              {a.stride[0], a.stride[1], a.stride[2]}});
   // One phase covers all positions when the stride is 1; otherwise its rows are spread over dx afterwards.
   Scratch<T> buffer(whole ? 1 : rows * channels);
   T* out = whole ? dx : buffer.data;
@@ -114,7 +117,7 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
     const int64_t depth = a.channels_out / a.groups, columns = channels / a.groups;
     for (int64_t g = 0; g < a.groups; ++g)
       gather_product<T>(gather, dy, g * depth, depth, a.weight, w + g * depth * a.weight.strides[0], a.weight.strides[0],
-                        a.weight.strides[1], columns, bias ? bias + g * columns : nullptr, out + g * columns, channels);
+                        a.weight.strides[1], columns, bias ? bias + g * columns : nullptr, false, out + g * columns, channels);
   }
   if (whole) return;
   parallel_for(rows, 256, [&](int64_t begin, int64_t end) {

@@ -18,10 +18,19 @@ struct ConvArgs {
   Array bias;      // contiguous [O] for forward, [C] for the data gradient; or no data
   Array y;         // [N, OD, OH, OW, O], C order
   ConvMethod method = ConvMethod::automatic;
+  bool relu = false;  // forward: negative results become 0 before they are stored
+};
+
+// The gradient behind the ReLU of a forward pass: dx = y > 0 ? dy : 0, and sums[c] = the sum of dx over all positions.
+struct ReluArgs {
+  int64_t rows, channels;
+  Array dy, y, dx;  // contiguous, rows x channels; dx may be dy
+  Array sums;       // contiguous [channels], or no data
 };
 
 PYDL_KERNEL(conv_forward, void(const ConvArgs& args));          // writes y
 PYDL_KERNEL(conv_data_gradient, void(const ConvArgs& args));    // writes x from y
+PYDL_KERNEL(conv_relu_gradient, void(const ReluArgs& args));    // writes dx and sums
 PYDL_KERNEL(conv_weight_gradient, void(const ConvArgs& args));  // writes weight from x and y
 
 }  // namespace pydl

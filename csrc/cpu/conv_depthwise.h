@@ -62,7 +62,7 @@ int64_t visible_lines(const Gather& g, const T* source, int64_t n, int64_t q0, i
 // P pixels that see the sources from[0..count) (of the first pixel) through the weights taps[0..count).
 template <int64_t P, class T>
 PYDL_INLINE void depthwise_pixels(const T* const* from, const T* const* taps, int64_t count, int64_t pitch, int64_t channels,
-                                  const T* bias, T* to, int64_t to_pitch) {
+                                  const T* bias, bool relu, T* to, int64_t to_pitch) {
   using V = Vec<T>;
   for (int64_t c = 0; c < channels; c += V::lanes) {
     const int64_t n = min64(channels - c, V::lanes);
@@ -83,12 +83,13 @@ PYDL_INLINE void depthwise_pixels(const T* const* from, const T* const* taps, in
       }
     }
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < P; ++i) sum[i].store_n(to + i * to_pitch + c, n);
+    for (int64_t i = 0; i < P; ++i) (relu ? rectify(sum[i]) : sum[i]).store_n(to + i * to_pitch + c, n);
   }
 }
 
 template <class T>
-void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* weight, const T* bias, const Target<T>& target) {
+void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* weight, const T* bias, bool relu,
+                    const Target<T>& target) {
   const int64_t channels = g.channels, width = g.rows[2], lines = g.taps[0] * g.taps[1], all = g.tap_count();
   Scratch<T> wt(all * channels);
   transpose_taps(g, w, weight, wt.data);
@@ -115,9 +116,9 @@ void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* w
         const bool many = q >= inner.lo && q + kPixels <= inner.hi;
         pixels = many ? kPixels : 1;
         if (many)
-          depthwise_pixels<kPixels>(from, taps, count, pitch, channels, bias, to + q * to_pitch, to_pitch);
+          depthwise_pixels<kPixels>(from, taps, count, pitch, channels, bias, relu, to + q * to_pitch, to_pitch);
         else
-          depthwise_pixels<1>(from, taps, count, pitch, channels, bias, to + q * to_pitch, to_pitch);
+          depthwise_pixels<1>(from, taps, count, pitch, channels, bias, relu, to + q * to_pitch, to_pitch);
       }
     }
   });

@@ -213,7 +213,9 @@ void forward(const ConvArgs& a) {
           const int64_t live = p.out_width - q;
           with_rows(R, [&](auto r) {
             multiply<1, decltype(r)::value, V, 0, false>(walk, [&](int64_t, int64_t k, int64_t v, Vec<T> sum) {
-              if (k < live) (sum + add[v]).store_n(to + k * outputs + v * L, columns - v * L);
+              if (k >= live) return;
+              sum = sum + add[v];
+              (a.relu ? rectify(sum) : sum).store_n(to + k * outputs + v * L, columns - v * L);
             });
           });
         }

@@ -15,8 +15,12 @@ namespace {
 // What happens to each finished vector of results (channels [o, o + n)) before it is stored.
 struct Epilogue {
   const float* bias = nullptr;
+  bool relu = false;
 
-  PYDL_INLINE Lane operator()(Lane y, int64_t o, int64_t n) const { return bias ? y + Lane::load_n(bias + o, n) : y; }
+  PYDL_INLINE Lane operator()(Lane y, int64_t o, int64_t n) const {
+    if (bias) y = y + Lane::load_n(bias + o, n);
+    return relu ? rectify(y) : y;
+  }
 };
 
 // y[n, i, j, o] = sum over u, v, c of x[n, i + u - pad[0], j + v - pad[1], c] w[o, c, u, v]
@@ -33,14 +37,14 @@ struct Correlation {
 Correlation forward_of(const ConvArgs& a) {
   const int64_t* s = a.weight.strides;
   return {a.batch, a.channels_in, a.channels_out, {a.in[1], a.in[2]}, {a.out[1], a.out[2]}, {a.pad[1], a.pad[2]}, a.x.as<float>(),
-          a.y.as<float>(), a.weight.as<float>(), s[0], s[1], {s[3], s[4]}, {a.bias.data ? a.bias.as<float>() : nullptr}};
+          a.y.as<float>(), a.weight.as<float>(), s[0], s[1], {s[3], s[4]}, {a.bias.data ? a.bias.as<float>() : nullptr, a.relu}};
 }
 
 Correlation data_gradient_of(const ConvArgs& a) {
   const int64_t* s = a.weight.strides;
   return {a.batch, a.channels_out, a.channels_in, {a.out[1], a.out[2]}, {a.in[1], a.in[2]}, {2 - a.pad[1], 2 - a.pad[2]},
           a.y.as<float>(), a.x.as<float>(), a.weight.as<float>() + 2 * s[3] + 2 * s[4], s[1], s[0], {-s[3], -s[4]},
-          {a.bias.data ? a.bias.as<float>() : nullptr}};
+          {a.bias.data ? a.bias.as<float>() : nullptr, false}};
 }
 
 // Sizes of the transformed arrays. Inputs: [position][block of K][panel of rows][row][Pitch]. Weights: [panel of

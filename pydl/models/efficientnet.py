@@ -27,7 +27,7 @@ def norm(maps: int) -> Any:
 class SameConv2d(nn.Conv2d):
     """Convolution with TensorFlow's padding "same": ceil(H / stride) rows come out, the odd row of zeros is at the end."""
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Any) -> Any:  # type: ignore[override]
         pads: list[int] = []
         for n, k, s in zip(input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):  # the last axis first
             total = max((-(-n // s) - 1) * s + k - n, 0)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydl.errors import ArgumentError
-from pydl.nn.fusion import fuses, norm_act
+from pydl.nn.fusion import fused, fuses
 from pydl.nn.module import Module, Parameter
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
@@ -90,7 +90,7 @@ class Sequential(_Indexed):
         i = 0
         while i < len(modules):
             if i + 1 < len(modules) and fuses(modules[i], modules[i + 1]):
-                input = norm_act(modules[i], modules[i + 1], input)
+                input = fused(modules[i], modules[i + 1], input)
                 i += 2
             else:
                 input = modules[i](input)

@@ -48,14 +48,15 @@ class _ConvNd(Module):
             bound = max(init.calculate_fan(self.weight)[0], 1) ** -0.5
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Any, relu: bool = False) -> Any:
+        """`relu`: see `conv_act`, which calls with it."""
         padding = self.padding
         if self.padding_mode != "zeros":
             pairs = resolve_padding(type(self).__name__, padding, self.kernel_size, self.stride, self.dilation)
             input = ops.pad(input, [n for pair in reversed(pairs) for n in pair], self.padding_mode)
             padding = 0
         function = getattr(ops, f"conv{self.axes}d")
-        return function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, relu=relu)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -95,7 +96,7 @@ class _ConvTransposeNd(_ConvNd):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.output_padding = tuple_of(type(self).__name__, "output_padding", output_padding, self.axes, 0)
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Any) -> Any:  # type: ignore[override]
         function = getattr(ops, f"conv_transpose{self.axes}d")
         return function(input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation)
 

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydl.nn.conv import Conv1d, Conv2d, Conv3d
 from pydl.nn.functional_modules import ReLU
 from pydl.nn.module import Module
 from pydl.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 
-__all__ = ["norm_act"]
+__all__ = ["conv_act", "norm_act"]
 
 _NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
+_CONVOLUTIONS = (Conv1d, Conv2d, Conv3d)
 
 
-def fuses(norm: Module, activation: Module) -> bool:
-    """Whether `norm_act` takes one pass: batch norm and ReLU themselves (not subclasses), neither with a hook."""
-    return type(norm) in _NORMS and type(activation) is ReLU and not norm.has_hooks() and not activation.has_hooks()
+def fuses(layer: Module, activation: Module) -> bool:
+    """Whether one pass computes both: convolution or batch norm, and ReLU, themselves (not subclasses), neither with a hook."""
+    if type(activation) is not ReLU or (type(layer) not in _NORMS and type(layer) not in _CONVOLUTIONS):
+        return False
+    return not layer.has_hooks() and not activation.has_hooks()
+
+
+def fused(layer: Module, activation: Module, input: Any) -> Any:
+    """activation(layer(input)) for two layers that `fuses`."""
+    return layer(input, relu=True)
+
+
+def conv_act(conv: Module, activation: Module, input: Any) -> Any:
+    """activation(conv(input)), in one pass for a convolution and ReLU: one array is written and kept for backward.
+
+    A hook on either layer must see the values between: then the layers are called one after the other. The values are the
+    same to the last bit. `Sequential` does this by itself.
+    """
+    return fused(conv, activation, input) if fuses(conv, activation) else activation(conv(input))
 
 
 def norm_act(norm: Module, activation: Module, input: Any, residual: Any = None) -> Any:
@@ -24,7 +42,7 @@ def norm_act(norm: Module, activation: Module, input: Any, residual: Any = None)
     A hook on either layer must see the values between: then the layers are called one after the other. The values are the
     same to the last bit.
     """
-    if fuses(norm, activation) and (residual is None or residual.shape == input.shape):
+    if type(norm) in _NORMS and fuses(norm, activation) and (residual is None or residual.shape == input.shape):
         return norm(input, residual, True)
     x = norm(input)
     return activation(x if residual is None else x + residual)

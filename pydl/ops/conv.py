@@ -127,14 +127,14 @@ class Geometry:
         )
         return (x[0], weight[0], *sizes)
 
-    def run(self, kernel: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray) -> None:
+    def run(self, kernel: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *more: Any) -> None:
         bias = None if bias is None else contiguous(bias)
-        kernel(_lift(x), _lift_weight(weight), bias, _lift(y), *self.native())
+        kernel(_lift(x), _lift_weight(weight), bias, _lift(y), *self.native(), *more)
 
     # The three products, each writing a new array.
-    def forward(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    def forward(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool = False) -> np.ndarray:
         y = empty_channels_last(self.forward_shape(x.shape, weight.shape), x.dtype)
-        self.run(_core.conv_forward, x, weight, bias, y)
+        self.run(_core.conv_forward, x, weight, bias, y, relu)
         return y
 
     def data_gradient(self, shape: Shape, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
@@ -155,6 +155,14 @@ def _sum_positions(g: np.ndarray) -> np.ndarray:
     rows = g.transpose(_CHANNELS_LAST_ORDER[g.ndim]).reshape(1, math.prod((g.shape[0], *g.shape[2:])), channels)
     _core.reduce(_core.REDUCTIONS["sum"], rows, out.reshape(1, channels))
     return out
+
+
+def _behind_relu(g: np.ndarray, y: np.ndarray, bias: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """The gradient where the result y of a ReLU is positive, else 0; and with `bias` its sum over batch and space."""
+    masked = empty_channels_last(g.shape, g.dtype)
+    sums = empty((g.shape[1],), g.dtype) if bias else None
+    _core.conv_relu_gradient(_lift(g), _lift(y), _lift(masked), sums)
+    return masked, sums
 
 
 def _check_weight(op: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, channel_axis: int, groups: int) -> None:
@@ -190,12 +198,14 @@ class _Sliding(Op):
 
 
 class Conv(_Sliding):
-    """Convolution of any number of spatial axes; the gradients are native kernels."""
+    """Convolution of any number of spatial axes, then perhaps ReLU; the gradients are native kernels."""
 
     name = "conv"
 
     @staticmethod
-    def shape(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry) -> Shape:
+    def shape(
+        x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry, relu: bool = False
+    ) -> Shape:
         op = f"conv{weight.ndim - 2}d"
         _check_weight(op, x, weight, bias, 1, geometry.groups)
         shape = geometry.forward_shape(x.shape, weight.shape)
@@ -210,22 +220,28 @@ class Conv(_Sliding):
 
     @staticmethod
     def forward(
-        ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry
+        ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry, relu: bool = False
     ) -> np.ndarray:
         Conv.shape(x, weight, bias, geometry)
         x = channels_last(x)
-        ctx.save(x, weight)
+        y = geometry.forward(x, weight, bias, relu)
+        ctx.save(x, weight, y if relu else None)
         ctx.geometry = geometry
-        return geometry.forward(x, weight, bias)
+        return y
 
     @staticmethod
     def backward(ctx: Any, g: np.ndarray) -> Any:
-        x, weight = ctx.saved
+        x, weight, y = ctx.saved
         geometry: Geometry = ctx.geometry
         g = channels_last(g)
+        db = None
+        if y is not None:
+            g, db = _behind_relu(g, y, ctx.needs[2])
+        elif ctx.needs[2]:
+            db = _sum_positions(g)
         dx = geometry.data_gradient(x.shape, weight, g) if ctx.needs[0] else None
         dw = geometry.weight_gradient(x, weight, g) if ctx.needs[1] else None
-        return dx, dw, _sum_positions(g) if ctx.needs[2] else None
+        return dx, dw, db
 
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
@@ -247,24 +263,26 @@ def _batched(function: Any, input: Any, axes: int) -> Any:
     return function(input)
 
 
-def _conv(n: int, input: Any, weight: Any, bias: Any, stride: Ints, padding: Any, dilation: Ints, groups: int) -> Any:
+def _conv(
+    n: int, input: Any, weight: Any, bias: Any, stride: Ints, padding: Any, dilation: Ints, groups: int, relu: bool
+) -> Any:
     op = f"conv{n}d"
     if weight.data.ndim != n + 2:
         raise ShapeError(f"[{op}] weight must be (O, C/groups, {_AXES[n][1:-1]}), got shape {weight.data.shape}")
     steps, holes = tuple_of(op, "stride", stride, n), tuple_of(op, "dilation", dilation, n)
     pads = resolve_padding(op, padding, weight.data.shape[2:], steps, holes)
     geometry = Geometry(steps, pads, holes, groups)
-    return _batched(lambda x: apply(Conv, x, weight, bias, geometry), input, n)
+    return _batched(lambda x: apply(Conv, x, weight, bias, geometry, relu), input, n)
 
 
 def conv1d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Any = 0, dilation: Ints = 1,
-           groups: int = 1) -> Any:
+           groups: int = 1, *, relu: bool = False) -> Any:
     """Convolution over one axis: input (N, C, L), weight (O, C/groups, K), bias (O) -> (N, O, L'). See `conv2d`."""
-    return _conv(1, input, weight, bias, stride, padding, dilation, groups)
+    return _conv(1, input, weight, bias, stride, padding, dilation, groups, relu)
 
 
 def conv2d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Any = 0, dilation: Ints = 1,
-           groups: int = 1) -> Any:
+           groups: int = 1, *, relu: bool = False) -> Any:
     """Convolution over H and W: y[n, o, i, j] = b[o] + sum over c, u, v of w[o, c, u, v] x[n, c, i s + u d - p, j s + v d - p].
 
     Shapes: input (N, C, H, W), weight (O, C/groups, KH, KW), bias (O) -> (N, O, H', W') with
@@ -278,19 +296,21 @@ def conv2d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding:
         Zeros around the input: a number on both sides, none, as many as keep the size (stride 1), or K - 1.
     groups : int
         Channels are cut into groups that do not see each other; groups = C = O is depthwise convolution.
+    relu : bool
+        Negative results become 0 in the same pass over memory.
 
     Raises
     ------
     ShapeError
         If channels, groups or sizes do not fit.
     """
-    return _conv(2, input, weight, bias, stride, padding, dilation, groups)
+    return _conv(2, input, weight, bias, stride, padding, dilation, groups, relu)
 
 
 def conv3d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Any = 0, dilation: Ints = 1,
-           groups: int = 1) -> Any:
+           groups: int = 1, *, relu: bool = False) -> Any:
     """Convolution over D, H, W: input (N, C, D, H, W), weight (O, C/groups, KD, KH, KW) -> (N, O, D', H', W'). See `conv2d`."""
-    return _conv(3, input, weight, bias, stride, padding, dilation, groups)
+    return _conv(3, input, weight, bias, stride, padding, dilation, groups, relu)
 
 
 class ConvTranspose(_Sliding):
