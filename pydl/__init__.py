@@ -38,7 +38,8 @@ from pydl.tensor import (
 __version__: str = _core.__version__
 
 float32, float64 = _np.dtype(_np.float32), _np.dtype(_np.float64)
-int64, int32, uint8, bool = (_np.dtype(t) for t in (_np.int64, _np.int32, _np.uint8, _np.bool_))
+int64, int32, int16, int8, uint8, bool = (_np.dtype(t) for t in (_np.int64, _np.int32, _np.int16, _np.int8, _np.uint8, _np.bool_))
+pi, e, inf, nan, newaxis = _np.pi, _np.e, _np.inf, _np.nan, None
 
 # Imported when first used: `import pydl` stays fast.
 _LAZY_MODULES = frozenset({
@@ -50,6 +51,8 @@ _RANDOM = (
     "normal", "bernoulli", "rand_like", "randn_like", "multinomial",
 )  # fmt: skip
 _LAZY_NAMES = dict.fromkeys(_RANDOM, "pydl.random") | dict.fromkeys(("save", "load"), "pydl.train.checkpoint")
+# Not defined as such, because `int` and `float` would then mean something else in this file.
+_DTYPE_NAMES = {"float": float32, "double": float64, "long": int64, "int": int32, "short": int16}
 
 
 def set_num_threads(n: int) -> None:
@@ -67,6 +70,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"pydl.{name}")
     if name in _LAZY_NAMES:
         return getattr(importlib.import_module(_LAZY_NAMES[name]), name)
+    if name in _DTYPE_NAMES:
+        return _DTYPE_NAMES[name]
     if name == "bfloat16":
         import ml_dtypes
 
@@ -75,4 +80,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES})
+    return sorted({*globals(), *_LAZY_MODULES, *_LAZY_NAMES, *_DTYPE_NAMES})

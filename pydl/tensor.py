@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,31 +16,51 @@ from pydl.graph.modes import no_grad
 from pydl.ops._common import as_tensor as _as_tensor
 from pydl.ops._common import empty as _empty
 from pydl.ops._common import empty_like as _empty_like
+from pydl.ops._common import named
 from pydl.ops._common import sizes_of as _sizes_of
 
 # Functions whose first argument is the tensor: x.sum(0) is ops.sum(x, 0).
 METHODS = (
-    # elementwise
-    "abs", "add", "ceil", "clamp", "clone", "cos", "div", "eq", "erf", "exp", "expm1", "floor", "ge", "gt", "isfinite",
-    "isinf", "isnan", "le", "log", "log1p", "logical_and", "logical_not", "logical_or", "logical_xor", "lt",
-    "masked_fill", "maximum", "minimum", "mul", "ne", "neg", "pow", "reciprocal", "round", "rsqrt", "sigmoid", "sign",
-    "sin", "sqrt", "square", "sub", "tanh", "relu", "softmax", "log_softmax",
-    # reduce
-    "sum", "mean", "var", "std", "max", "min", "amax", "amin", "argmax", "argmin", "norm", "logsumexp", "prod",
-    "cumsum", "any", "all",
+    # elementwise, arithmetic, trigonometry, comparison
+    "abs", "absolute", "acos", "acosh", "add", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh",
+    "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or",
+    "bitwise_right_shift", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "clone", "copysign", "cos",
+    "cosh", "deg2rad", "div", "divide", "eq", "erf", "erfc", "exp", "exp2", "expm1", "fix", "float_power", "floor",
+    "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater", "greater_equal", "gt", "heaviside", "hypot", "isclose",
+    "isfinite", "isinf", "isnan", "isneginf", "isposinf", "le", "lerp", "less", "less_equal", "log", "log10", "log1p",
+    "log2", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "lt",
+    "masked_fill", "maximum", "minimum", "mul", "multiply", "nan_to_num", "ne", "neg", "negative", "not_equal", "positive",
+    "pow", "rad2deg", "reciprocal", "remainder", "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinc", "sinh",
+    "sqrt", "square", "sub", "subtract", "tan", "tanh", "true_divide", "trunc", "xlogy", "relu", "prelu", "hardshrink",
+    "softmax", "log_softmax",
+    # reduce, scan, statistics
+    "all", "allclose", "amax", "amin", "aminmax", "any", "argmax", "argmin", "bincount", "corrcoef", "count_nonzero", "cov",
+    "cummax", "cummin", "cumprod", "cumsum", "diff", "dist", "equal", "histc", "logcumsumexp", "logsumexp", "max", "mean",
+    "min", "mode", "msort", "nanmean", "nanmedian", "nanquantile", "nansum", "norm", "prod", "quantile", "std", "sum", "var",
     # matmul
-    "matmul", "mm", "bmm", "dot", "outer",
-    # shape
-    "reshape", "view", "transpose", "permute", "movedim", "swapaxes", "flatten", "unflatten", "squeeze", "unsqueeze",
-    "expand", "expand_as", "broadcast_to", "flip", "roll", "split", "chunk", "unbind", "tile", "repeat", "contiguous",
-    "diagonal", "tril", "triu", "narrow", "t", "repeat_interleave",
-    # index
-    "gather", "scatter", "scatter_add", "index_select", "index_add", "take_along_dim", "masked_select", "nonzero",
+    "addmm", "addmv", "addr", "baddbmm", "bmm", "cross", "dot", "ger", "inner", "kron", "matmul", "matrix_power", "mm", "mv",
+    "outer", "vdot",
+    # shape, arrange
+    "argwhere", "broadcast_to", "chunk", "contiguous", "diag", "diag_embed", "diagflat", "diagonal", "dsplit", "expand",
+    "expand_as", "flatten", "flip", "fliplr", "flipud", "hsplit", "moveaxis", "movedim", "narrow", "permute", "ravel",
+    "repeat", "repeat_interleave", "reshape", "roll", "rot90", "select", "split", "squeeze", "swapaxes", "swapdims", "t",
+    "tensor_split", "tile", "trace", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "view", "vsplit",
+    # index, sort
+    "argsort", "gather", "index_add", "index_copy", "index_fill", "index_select", "kthvalue", "masked_select", "median",
+    "nonzero", "scatter", "scatter_add", "scatter_reduce", "sort", "take", "take_along_dim", "topk", "unique",
+    "unique_consecutive",
     # composed
-    "addcdiv", "addcmul", "allclose", "clip", "diag", "dist", "equal", "floor_divide", "isclose", "lerp", "log10", "log2",
-    "logit", "remainder", "trace",
-    # sort
-    "sort", "argsort", "topk", "unique", "median",
+    "addcdiv", "addcmul",
+)
+# Of these there is a form that changes the tensor itself: x.exp_().
+IN_PLACE = (
+    "abs", "acos", "acosh", "add", "addcdiv", "addcmul", "addmm", "asin", "asinh", "atan", "atan2", "atanh", "baddbmm",
+    "ceil", "clamp", "clamp_max", "clamp_min", "clip", "copysign", "cos", "cosh", "cumprod", "cumsum", "div", "divide",
+    "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "fmod", "frac", "hypot", "index_add", "index_copy",
+    "index_fill", "lerp", "log", "log10", "log1p", "log2", "logit", "masked_fill", "mul", "multiply", "nan_to_num", "neg",
+    "negative", "pow", "reciprocal", "relu", "remainder", "round", "rsqrt", "scatter", "scatter_add", "scatter_reduce",
+    "sigmoid", "sign", "sin", "sinc", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh", "tril", "triu", "trunc",
+    "xlogy",
 )
 
 
@@ -107,6 +127,27 @@ class Tensor(TensorCore):
 
     def numel(self) -> int:
         return self.data.size
+
+    ndimension, nelement = dim, numel
+
+    def element_size(self) -> int:
+        """Bytes of an element."""
+        return self.data.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    def data_ptr(self) -> int:
+        """Address of the first element."""
+        return self.data.ctypes.data
+
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie in memory in the order of the axes, without gaps."""
+        return bool(self.data.flags.c_contiguous)
+
+    def is_floating_point(self) -> bool:
+        return self.data.dtype.kind == "f"
 
     def stride(self) -> tuple[int, ...]:
         """Distance between neighbours along each axis, in elements."""
@@ -248,38 +289,6 @@ class Tensor(TensorCore):
             raise GraphError(f"{name}: the tensor's memory is read-only; use .clone()")
         self.bump_version()
 
-    def _update(self, name: str, other: Any, result: Any) -> Any:
-        self._in_place(name, other)
-        if result.shape != self.shape:
-            raise ArgumentError(f"{name}: result of shape {result.shape} does not fit into {self.shape} in place")
-        np.copyto(self.data, result.data, casting="same_kind")
-        return self
-
-    def add_(self, other: Any, *, alpha: Any = 1) -> Any:
-        with no_grad():
-            result = ops.add(self, other, alpha=alpha)
-        return self._update("add_", other, result)
-
-    def sub_(self, other: Any, *, alpha: Any = 1) -> Any:
-        with no_grad():
-            result = ops.sub(self, other, alpha=alpha)
-        return self._update("sub_", other, result)
-
-    def mul_(self, other: Any) -> Any:
-        with no_grad():
-            result = ops.mul(self, other)
-        return self._update("mul_", other, result)
-
-    def div_(self, other: Any) -> Any:
-        with no_grad():
-            result = ops.div(self, other)
-        return self._update("div_", other, result)
-
-    def clamp_(self, min: Any = None, max: Any = None) -> Any:
-        with no_grad():
-            result = ops.clamp(self, min, max)
-        return self._update("clamp_", None, result)
-
     def copy_(self, other: Any) -> Any:
         self._in_place("copy_", other)
         source = _as_tensor(other, self).data
@@ -296,7 +305,79 @@ class Tensor(TensorCore):
     def zero_(self) -> Any:
         return self.fill_(0)
 
-    __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
+    def fill_diagonal_(self, fill_value: Any) -> Any:
+        self._in_place("fill_diagonal_", fill_value)
+        np.fill_diagonal(self.data, fill_value)
+        return self
+
+    def _draw(self, name: str, how: str, *arguments: Any, generator: Any = None) -> Any:
+        """Random numbers into the tensor's own memory."""
+        from pydl import random
+
+        self._in_place(name)
+        drawn = getattr(random, how)(*arguments, self.shape, generator=generator)
+        np.copyto(self.data, drawn.data, casting="unsafe")
+        return self
+
+    def normal_(self, mean: Any = 0.0, std: Any = 1.0, *, generator: Any = None) -> Any:
+        return self._draw("normal_", "normal", mean, std, generator=generator)
+
+    def random_(self, low: Any = 0, high: Any = None, *, generator: Any = None) -> Any:
+        """Whole numbers from `low` to `high` - 1; with one argument from 0, with none from 0 to the largest held exactly."""
+        exact = {"f": 2**24 if self.dtype == np.float32 else 2**53}
+        top = exact.get(self.dtype.kind, 2 if self.dtype == np.bool_ else None) or np.iinfo(self.dtype).max
+        low, high = (low, high) if high is not None else (0, low or top)
+        return self._draw("random_", "randint", low, high, generator=generator)
+
+    def uniform_(self, low: Any = 0.0, high: Any = 1.0, *, generator: Any = None) -> Any:
+        return self._draw("uniform_", "uniform", low, high, generator=generator)
+
+    def bernoulli_(self, p: Any = 0.5, *, generator: Any = None) -> Any:
+        """1 with probability `p`, else 0."""
+        from pydl import random
+
+        return self.copy_(random.rand(*self.shape, generator=generator) < p)
+
+    # ------------------------------------------------------------------ others of its kind
+    def new_tensor(self, data: Any, dtype: Any = None, requires_grad: Any = False) -> Any:
+        return tensor(data, self.dtype if dtype is None else dtype, requires_grad)
+
+    def new_empty(self, *size: Any, dtype: Any = None, requires_grad: Any = False) -> Any:
+        return empty(*size, dtype=dtype or self.dtype, requires_grad=requires_grad)
+
+    def new_zeros(self, *size: Any, dtype: Any = None, requires_grad: Any = False) -> Any:
+        return zeros(*size, dtype=dtype or self.dtype, requires_grad=requires_grad)
+
+    def new_ones(self, *size: Any, dtype: Any = None, requires_grad: Any = False) -> Any:
+        return ones(*size, dtype=dtype or self.dtype, requires_grad=requires_grad)
+
+    def new_full(self, size: Any, fill_value: Any, dtype: Any = None, requires_grad: Any = False) -> Any:
+        return full(size, fill_value, dtype or self.dtype, requires_grad)
+
+    def type_as(self, other: Any) -> Any:
+        return self.to(other.dtype)
+
+    def view_as(self, other: Any) -> Any:
+        return ops.view(self, other.shape)
+
+    def reshape_as(self, other: Any) -> Any:
+        return ops.reshape(self, other.shape)
+
+    def where(self, condition: Any, other: Any) -> Any:
+        return ops.where(condition, self, other)
+
+    def unfold(self, dimension: Any, size: Any, step: Any) -> Any:
+        return ops.unfold_windows(self, dimension, size, step)
+
+    def bernoulli(self, *, generator: Any = None) -> Any:
+        from pydl import random
+
+        return random.bernoulli(self, generator=generator)
+
+    def multinomial(self, num_samples: Any, replacement: Any = False, *, generator: Any = None) -> Any:
+        from pydl import random
+
+        return random.multinomial(self, num_samples, replacement, generator=generator)
 
     def __getitem__(self, index: Any) -> Any:
         return ops.getitem(self, index)
@@ -321,6 +402,12 @@ class Tensor(TensorCore):
     def __rtruediv__(self, other: Any) -> Any:
         return ops.div(_as_tensor(other, self), self)
 
+    def __rmod__(self, other: Any) -> Any:
+        return ops.remainder(_as_tensor(other, self), self)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return ops.floor_divide(_as_tensor(other, self), self)
+
     def __rpow__(self, other: Any) -> Any:
         return ops.pow(_as_tensor(other, self), self)
 
@@ -332,16 +419,36 @@ class Tensor(TensorCore):
 
     __eq__, __ne__ = ops.eq, ops.ne
     __lt__, __le__, __gt__, __ge__ = ops.lt, ops.le, ops.gt, ops.ge
-    __and__, __or__, __xor__, __invert__ = ops.logical_and, ops.logical_or, ops.logical_xor, ops.logical_not
+    __and__, __or__, __xor__, __invert__ = ops.bitwise_and, ops.bitwise_or, ops.bitwise_xor, ops.bitwise_not
+    __lshift__, __rshift__ = ops.bitwise_left_shift, ops.bitwise_right_shift
+    __mod__, __floordiv__ = ops.remainder, ops.floor_divide
 
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...  # the METHODS below
 
 
+def _in_place(name: str) -> Callable[..., Any]:
+    function = getattr(ops, name)
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._in_place(f"{name}_", *args, *kwargs.values())
+        with no_grad():
+            result = function(self, *args, **kwargs)
+        if result.shape != self.shape:
+            raise ArgumentError(f"{name}_: result of shape {result.shape} does not fit into {self.shape} in place")
+        np.copyto(self.data, result.data, casting="same_kind")
+        return self
+
+    return named(method, f"{name}_", f"`{name}`, written into the tensor itself.")
+
+
 for _name in METHODS:
-    if hasattr(ops, _name):
-        setattr(Tensor, _name, getattr(ops, _name))
+    setattr(Tensor, _name, getattr(ops, _name))
+for _name in IN_PLACE:
+    setattr(Tensor, f"{_name}_", _in_place(_name))
+for _name in ("add", "sub", "mul", "truediv"):  # x += y
+    setattr(Tensor, f"__i{_name}__", getattr(Tensor, f"{_name.removeprefix('true')}_"))
 
 engine.set_tensor_class(Tensor)
 

@@ -1,6 +1,8 @@
 """All operations, one file per family. Public functions carry PyTorch's names, argument order and defaults."""
 
 from pydl.ops.activation import *
+from pydl.ops.arithmetic import *
+from pydl.ops.arrange import *
 from pydl.ops.attention import *
 from pydl.ops.comparison import *
 from pydl.ops.composed import *
@@ -21,6 +23,9 @@ from pydl.ops.pool import *
 from pydl.ops.reduce import *
 from pydl.ops.resample import *
 from pydl.ops.rnn import *
+from pydl.ops.scan import *
 from pydl.ops.shape import *
 from pydl.ops.softmax import *
 from pydl.ops.sort import *
+from pydl.ops.statistics import *
+from pydl.ops.trigonometry import *
