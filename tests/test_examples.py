@@ -20,7 +20,7 @@ QUICK = {
     "transfer_learning": ["--download"], "locality": [],
     "sentence_encoder": ["--download"], "sentiment": ["--download"], "tagging": ["--download"],
     "time_series": ["--download"], "word2vec": ["--download"],
-    "regularisation": [], "descent": [],
+    "regularisation": [], "descent": [], "diagnosis": [],
 }  # fmt: skip
 
 
