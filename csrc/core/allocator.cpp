@@ -1,8 +1,8 @@
 #include "core/allocator.h"
 
 #include <pthread.h>
-#include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdlib>
@@ -11,16 +11,17 @@
 #include <new>
 #include <vector>
 
+#include "core/arena.h"
+
 namespace pydl::memory {
 
 namespace {
 
-constexpr int64_t kHugePage = int64_t{2} << 20;
-constexpr int64_t kLarge = int64_t{1} << 20;  // blocks from here on are mapped on their own
+constexpr int64_t kLarge = int64_t{1} << 18;  // blocks from here on lie in the arena
 constexpr int kSteps = 8;                     // classes between two powers of two: at most 12.5 % is wasted
-constexpr int kClasses = 64 * kSteps;
+constexpr int kClasses = 24 * kSteps;
 
-// Size classes: multiples of 64 bytes up to 512, then eight steps per power of two.
+// Size classes of small blocks: multiples of 64 bytes up to 512, then eight steps per power of two.
 int class_of(int64_t bytes) {
   const uint64_t units = static_cast<uint64_t>((bytes < 1 ? 1 : bytes) + kAlignment - 1) / kAlignment;
   if (units <= kSteps) return static_cast<int>(units);
@@ -36,44 +37,22 @@ int64_t class_bytes(int c) {
   return (mantissa << shift) * kAlignment;
 }
 
-void* system_allocate(int64_t bytes) {
-  if (bytes < kLarge) {
-    void* p = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
-    if (!p) throw std::bad_alloc();
-    return p;
-  }
-  // Map one huge page more than needed and give back the ends, so that the block starts on a huge-page border.
-  const int64_t mapped = bytes + kHugePage;
-  void* raw = mmap(nullptr, static_cast<size_t>(mapped), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (raw == MAP_FAILED) throw std::bad_alloc();
-  char* start = static_cast<char*>(raw);
-  char* aligned = start + (kHugePage - reinterpret_cast<intptr_t>(start) % kHugePage) % kHugePage;
-  if (aligned > start) munmap(start, static_cast<size_t>(aligned - start));
-  if (char* end = start + mapped; end > aligned + bytes)
-    munmap(aligned + bytes, static_cast<size_t>(end - aligned - bytes));
-#ifdef MADV_HUGEPAGE
-  madvise(aligned, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // advice only: a refusal costs speed, not correctness
-#endif
-  return aligned;
-}
+bool is_large(int64_t bytes) { return bytes >= kLarge; }
 
-void system_release(void* block, int64_t bytes) noexcept {
-  if (bytes < kLarge)
-    std::free(block);
-  else
-    munmap(block, static_cast<size_t>(bytes));
-}
-
-// Large classes are rounded to whole pages so that mmap and munmap agree.
 int64_t block_bytes(int64_t bytes) {
-  const int64_t rounded = class_bytes(class_of(bytes));
-  return rounded < kLarge ? rounded : (rounded + 4095) / 4096 * 4096;
+  return is_large(bytes) ? (bytes + Arena::kPage - 1) / Arena::kPage * Arena::kPage : class_bytes(class_of(bytes));
 }
+
+constexpr int64_t kPeriod = 1 << 15;               // large blocks: some ten steps of a large network
+constexpr int64_t kSlack = int64_t{64} << 20;      // not worth giving back
 
 struct Pool {
   std::mutex mutex;
   std::array<std::vector<void*>, kClasses> free;
-  int64_t current = 0, peak = 0, recent_peak = 0, pooled = 0, cap = -1, allocations = 0, system_allocations = 0;
+  Arena arena;
+  int64_t small = 0;  // bytes in `free`
+  int64_t current = 0, peak = 0, recent_peak = 0, cap = -1, allocations = 0, system_allocations = 0;
+  int64_t period = 0, period_peak = 0, last_peak = 0;
   bool enabled = true;
 
   Pool() {
@@ -86,20 +65,50 @@ struct Pool {
     current += bytes;
     if (current > peak) peak = current;
     if (current > recent_peak) recent_peak = current;
+    if (current > period_peak) period_peak = current;
   }
 
-  int64_t trim(int64_t keep) noexcept {
-    int64_t returned = 0;
-    for (int c = kClasses - 1; c >= 0 && pooled > keep; --c) {
-      const int64_t bytes = block_bytes(class_bytes(c));
-      while (!free[static_cast<size_t>(c)].empty() && pooled > keep) {
-        system_release(free[static_cast<size_t>(c)].back(), bytes);
-        free[static_cast<size_t>(c)].pop_back();
-        pooled -= bytes;
-        returned += bytes;
+  int64_t pooled() const { return small + arena.idle(); }
+
+  int64_t trim(int64_t keep) {
+    int64_t returned = arena.trim(keep > small ? keep - small : 0);
+    for (int c = kClasses - 1; c >= 0 && pooled() > keep; --c) {
+      auto& list = free[static_cast<size_t>(c)];
+      for (; !list.empty() && pooled() > keep; list.pop_back()) {
+        std::free(list.back());
+        small -= class_bytes(c);
+        returned += class_bytes(c);
       }
     }
     return returned;
+  }
+
+  // Idle memory is kept for as long as it was wanted not long ago: the peaks of this and the last period are remembered.
+  void forget() {
+    if (++period < kPeriod) return;
+    const int64_t wanted = std::max(period_peak, last_peak);
+    last_peak = period_peak;
+    period_peak = current;
+    period = 0;
+    if (current + pooled() > wanted + wanted / 2 + kSlack) trim(wanted + wanted / 4 - current);
+  }
+
+  void* find(int64_t bytes, int64_t rounded) {
+    if (is_large(bytes)) {
+      bool fresh = false;
+      void* block = arena.allocate(rounded, &fresh);
+      system_allocations += fresh;
+      return block;
+    }
+    auto& list = free[static_cast<size_t>(class_of(bytes))];
+    if (list.empty()) {
+      ++system_allocations;
+      return std::aligned_alloc(kAlignment, static_cast<size_t>(rounded));
+    }
+    void* block = list.back();
+    list.pop_back();
+    small -= rounded;
+    return block;
   }
 };
 
@@ -118,30 +127,14 @@ Pool& pool() {
 
 void* allocate(int64_t bytes) {
   if (bytes < 0 || bytes > (int64_t{1} << 46)) throw std::bad_alloc();
-  const int c = class_of(bytes);
   const int64_t rounded = block_bytes(bytes);
   Pool& p = pool();
-  {
-    std::lock_guard lock(p.mutex);
-    ++p.allocations;
-    auto& list = p.free[static_cast<size_t>(c)];
-    if (!list.empty()) {
-      void* block = list.back();
-      list.pop_back();
-      p.pooled -= rounded;
-      p.grow(rounded);
-      return block;
-    }
-    ++p.system_allocations;
-  }
-  void* block = nullptr;
-  try {
-    block = system_allocate(rounded);
-  } catch (const std::bad_alloc&) {
-    trim(0);  // pooled blocks of other classes may make room
-    block = system_allocate(rounded);
-  }
   std::lock_guard lock(p.mutex);
+  ++p.allocations;
+  if (is_large(bytes)) p.forget();
+  void* block = p.find(bytes, rounded);
+  if (!block && p.trim(0) > 0) block = p.find(bytes, rounded);  // what is pooled may make room
+  if (!block) throw std::bad_alloc();
   p.grow(rounded);
   return block;
 }
@@ -150,19 +143,23 @@ void release(void* block, int64_t bytes) noexcept {
   if (!block) return;
   const int64_t rounded = block_bytes(bytes);
   Pool& p = pool();
-  {
-    std::lock_guard lock(p.mutex);
-    p.current -= rounded;
-    if (p.enabled && (p.cap < 0 || p.pooled + rounded <= p.cap)) {
-      try {
-        p.free[static_cast<size_t>(class_of(bytes))].push_back(block);
-        p.pooled += rounded;
-        return;
-      } catch (...) {  // the list could not grow: give the block back instead
-      }
+  std::lock_guard lock(p.mutex);
+  p.current -= rounded;
+  const int64_t most = p.enabled ? p.cap : 0;
+  if (is_large(bytes)) {
+    p.arena.release(block, rounded);
+    if (most >= 0 && p.pooled() > most) p.trim(most);
+    return;
+  }
+  if (most < 0 || p.pooled() + rounded <= most) {
+    try {
+      p.free[static_cast<size_t>(class_of(bytes))].push_back(block);
+      p.small += rounded;
+      return;
+    } catch (...) {  // the list could not grow: give the block back instead
     }
   }
-  system_release(block, rounded);
+  std::free(block);
 }
 
 int64_t trim(int64_t keep_bytes) noexcept {
@@ -189,7 +186,7 @@ void set_enabled(bool on) noexcept {
 Statistics statistics() noexcept {
   Pool& p = pool();
   std::lock_guard lock(p.mutex);
-  return {p.current, p.peak, p.current + p.pooled, p.allocations, p.system_allocations};
+  return {p.current, p.peak, p.current + p.pooled(), p.allocations, p.system_allocations};
 }
 
 void reset_peak() noexcept {

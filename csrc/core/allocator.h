@@ -1,5 +1,6 @@
-// Pooled memory. The first touch of a fresh page costs more than ten times a reuse, so freed blocks are kept in
-// size classes and handed out again; large blocks ask for huge pages.
+// Pooled memory. The first touch of a fresh page costs more than ten times a reuse, so freed blocks are kept and handed out
+// again: small ones in size classes, large ones (from 256 KB on) in an arena of huge pages, where free neighbours join.
+// What has not been wanted for a while goes back to the system.
 #pragma once
 #include <cstdint>
 
@@ -8,11 +9,11 @@ namespace pydl::memory {
 constexpr int64_t kAlignment = 64;
 
 struct Statistics {
-  int64_t current;    // bytes in use by live arrays (rounded to size classes)
+  int64_t current;    // bytes in use by live arrays (rounded up to classes or pages)
   int64_t peak;       // largest `current` since the last reset_peak
   int64_t reserved;   // bytes obtained from the system: in use and pooled
   int64_t allocations;  // calls of allocate since start
-  int64_t system_allocations;  // of these, how many went to the system
+  int64_t system_allocations;  // of these, how many needed memory from the system
 };
 
 void* allocate(int64_t bytes);  // 64-byte aligned, uninitialised; throws std::bad_alloc

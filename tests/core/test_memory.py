@@ -56,6 +56,7 @@ def test_kernel_outputs_own_a_block_of_the_pool():
 
 
 def test_a_freed_block_is_used_again_without_the_system():
+    pydl.memory.trim()
     a = _core.empty([MB], np.dtype(np.float32))
     address = a.ctypes.data
     del a
@@ -83,6 +84,49 @@ def test_a_steady_training_step_asks_the_system_for_nothing(one_thread):
     after = pydl.memory.statistics()
     assert after["allocations"] > before["allocations"]
     assert after["system_allocations"] == before["system_allocations"]
+
+
+def test_free_neighbours_serve_a_request_of_another_size():
+    pydl.memory.trim()
+    blocks = [_core.empty([3 * MB + 4096 * i], np.dtype(np.uint8)) for i in range(8)]
+    del blocks
+    reserved = pydl.memory.statistics()["reserved"]
+    a = _core.empty([20 * MB], np.dtype(np.uint8))
+    assert pydl.memory.statistics()["reserved"] == reserved
+    a[...] = 1
+
+
+def test_changing_sizes_do_not_pile_up():
+    pydl.memory.trim()
+    before = pydl.memory.statistics()["reserved"]
+    for n in range(200):  # one class of blocks for each length would keep 200 blocks, 2 GB
+        held = [_core.empty([5 * MB + 50_000 * n], np.dtype(np.uint8)) for _ in range(3)]
+        del held
+    assert pydl.memory.statistics()["reserved"] - before < 100 * MB
+
+
+def test_what_is_not_wanted_for_long_goes_back_to_the_system():
+    a = _core.empty([400 * MB], np.dtype(np.uint8))
+    del a
+    before = pydl.memory.statistics()["reserved"]
+    for _ in range(3 << 15):
+        _core.empty([MB], np.dtype(np.uint8))
+    assert pydl.memory.statistics()["reserved"] <= before - 300 * MB
+
+
+def test_blocks_of_all_sizes_do_not_overlap():
+    rng = np.random.default_rng(0)
+    held = []
+    for i in range(3000):
+        n = int(2 ** rng.uniform(16, 21.5))
+        a = _core.empty([n], np.dtype(np.uint8))
+        a[0] = a[-1] = a[n // 2] = i % 251
+        held.append((a, i % 251))
+        if i % 500 == 499:
+            pydl.memory.trim(int(rng.integers(0, 20 * MB)))
+        if len(held) > 30:
+            b, value = held.pop(int(rng.integers(len(held))))
+            assert b[0] == b[-1] == b[b.size // 2] == value
 
 
 def test_peak_and_reset():
