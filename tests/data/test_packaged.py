@@ -1,5 +1,6 @@
 """Files out of packages: where they are looked for, and what is said when they are not there."""
 
+import dataclasses
 import hashlib
 import zipfile
 
@@ -57,3 +58,19 @@ def test_what_goes_wrong(package):
         FILES.locate(download=True)
     with pytest.raises(ArgumentError, match=r"'c.txt' is not one of a.txt, b.txt"):
         FILES.locate(only=["c.txt"])
+
+
+def test_one_checksum_for_all_files_and_what_is_installed(package, tmp_path):
+    lines = f"a.txt {hashlib.sha256(CONTENT).hexdigest()}\nb.txt {hashlib.sha256(b'not empty').hexdigest()}\n"
+    options = {"files": dict.fromkeys(FILES.files, ""), "content": hashlib.sha256(lines.encode()).hexdigest()}
+    pinned = dataclasses.replace(FILES, **options, system=[tmp_path / "usr"])
+    with pytest.raises(FetchError, match=r"has checksum .*, expected 00"):
+        dataclasses.replace(pinned, content="00").locate(download=True)
+    assert pinned.locate(download=True)["b.txt"].read_bytes() == b"not empty"
+    (tmp_path / "cache/pydl/numbers/a.txt").unlink()
+    with pytest.raises(FetchError, match="without all of the files; move it away"):
+        pinned.locate(download=True)
+    (tmp_path / "usr").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "usr" / name).write_bytes(b"installed")
+    assert pinned.locate()["a.txt"] == tmp_path / "usr" / "a.txt"

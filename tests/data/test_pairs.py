@@ -101,8 +101,11 @@ def test_game_messages(tmp_path):
         write_mo(tmp_path / f"{name}.mo", messages)
     assert len(GameMessages("all", root=tmp_path)) == 1 + len(GameMessages.domains)
     assert GameMessages("all", root=tmp_path)[0] == ("Move the unit", "Déplacer une unité")
-    with pytest.raises(ArgumentError, match="language"):
-        GameMessages(language="../fr")
+    for language in ("../fr", "xx"):
+        with pytest.raises(ArgumentError, match="language"):
+            GameMessages(language=language, download=True)
+    with pytest.raises(ArgumentError, match="'en'"):
+        EmojiNames(language="en")
 
 
 def test_what_provides_a_missing_set(tmp_path):
