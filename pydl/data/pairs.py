@@ -105,7 +105,7 @@ class CMUDict(PairSet):
     Parameters
     ----------
     part : "train", "valid", "test" or "all"
-        2.5 % of the words are "valid" and 10 % "test", as many as in the division of Yao and Zweig (2015), which is not public.
+        2.5 % of the words are "valid" and 10 % "test"; papers on this dictionary divide it in their own ways.
     stress : bool
         Keep the digit of stress on vowels (69 phonemes), or drop it (39, the custom in the literature).
     root : path, optional
