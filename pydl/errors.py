@@ -26,6 +26,18 @@ class ShapeError(PydlError, ValueError):
     """An argument has the wrong shape."""
 
 
+class TooSmallError(ShapeError):
+    """A window does not fit into its input; `least` is the size from which images pass through the network, once known."""
+
+    least: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        if self.least is None:
+            return message
+        return f"{message}; the network needs inputs of at least {' x '.join(map(str, self.least))}"
+
+
 class DTypeError(PydlError, TypeError):
     """An argument has the wrong element type."""
 

@@ -29,7 +29,7 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, input: Any) -> Any:  # type: ignore[override]
         pads: list[int] = []
-        for n, k, s in zip(input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):  # the last axis first
+        for n, k, s in zip(input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=False):  # the last axis first
             total = max((-(-n // s) - 1) * s + k - n, 0)
             pads += [total // 2, total - total // 2]
         return super().forward(nn.functional.pad(input, pads) if any(pads) else input)

@@ -26,6 +26,7 @@ from pydl.models.weights import load_weights
 from pydl.nn import init
 from pydl.nn.module import Module
 from pydl.tensor import Tensor, tensor
+from pydl.vision.io import open_image
 
 __all__ = [
     "Preprocessing", "Published", "WeightsNotFoundError", "fetch_pretrained", "imagenet_classes", "load_pretrained",
@@ -67,17 +68,8 @@ class Preprocessing:
     channels: int = 3
 
     def open(self, path: str | os.PathLike[str]) -> Any:
-        """The picture in a file as a Pillow image, upright, in the network's channels; `PydlError` if it is damaged."""
-        pillow = require("PIL.Image", "vision", "reading pictures")
-        upright = require("PIL.ImageOps", "vision", "reading pictures").exif_transpose
-        try:
-            with pillow.open(path) as file:
-                image = upright(file).convert({1: "L", 3: "RGB", 4: "RGBA"}[self.channels])
-        except FileNotFoundError:
-            raise PydlError(f"{path}: no such file") from None
-        except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:  # what Pillow raises for damaged files
-            raise PydlError(f"{path} cannot be read as a picture: {error}") from None
-        return image
+        """The picture in a file as a Pillow image, upright, in the network's channels; `ImageError` if it is damaged."""
+        return open_image(path, {1: "L", 3: "RGB", 4: "RGBA"}[self.channels])
 
     def crop(self, image: Any) -> Any:
         """The middle of a Pillow image in the network's size."""

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from pydl.errors import ArgumentError, GraphError, PydlError
+from pydl.errors import ArgumentError, GraphError, PydlError, TooSmallError
 from pydl.graph import engine
 from pydl.nn.hooks import BackwardWatch, RemovableHandle
+from pydl.nn.least_size import least_size
 from pydl.ops._common import empty_like
 from pydl.tensor import Tensor, requested_dtype
 
@@ -143,6 +144,8 @@ class Module:
             return self._call_with_hooks(args, kwargs)
         except PydlError as error:
             error.add_module(self._name)
+            if isinstance(error, TooSmallError) and not engine.current_module_path():
+                error.least = least_size(self, args)
             raise
         finally:
             engine.pop_module()

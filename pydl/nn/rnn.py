@@ -10,7 +10,7 @@ from pydl.errors import ArgumentError, ShapeError
 from pydl.nn import init
 from pydl.nn.linear import new_parameter
 from pydl.nn.module import Module
-from pydl.nn.rnn_utils import PackedSequence
+from pydl.nn.utils.rnn import PackedSequence
 from pydl.ops.rnn import FUNCTIONS, GATES, reorder
 from pydl.ops.shape import squeeze, unsqueeze
 

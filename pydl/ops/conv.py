@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pydl import _core
-from pydl.errors import ArgumentError, ShapeError
+from pydl.errors import ArgumentError, ShapeError, TooSmallError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape, SlidingWindow
 from pydl.ops._common import (
@@ -212,7 +212,7 @@ class Conv(_Sliding):
         for axis, n in enumerate(shape[2:]):
             if n < 1:
                 reach = geometry.dilation[axis] * (weight.shape[axis + 2] - 1) + 1
-                raise ShapeError(
+                raise TooSmallError(
                     f"[{op}] input of shape {x.shape} is too small on axis {axis + 2}: size {x.shape[axis + 2]} with padding "
                     f"{geometry.pads[axis]}, the kernel (with dilation) covers {reach}; enlarge the input or the padding"
                 )

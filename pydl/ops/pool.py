@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pydl import _core
-from pydl.errors import ArgumentError, DTypeError, ShapeError
+from pydl.errors import ArgumentError, DTypeError, ShapeError, TooSmallError
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Cost, Op, Shape, SlidingWindow
 from pydl.ops._common import channels_last, check_floating, empty_channels_last
@@ -71,7 +71,7 @@ class Window:
             if self.ceil_mode and (size - 1) * s >= n + p:
                 size -= 1
             if size < 1:
-                raise ShapeError(
+                raise TooSmallError(
                     f"[{self.op}] input of shape {x.shape} is too small on axis {axis + 2}: size {n} with padding {p}, the "
                     f"window covers {d * (k - 1) + 1}; use a smaller kernel_size, or fewer pooling layers before this one"
                 )

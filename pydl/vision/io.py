@@ -13,7 +13,7 @@ from pydl._extras import require
 from pydl.errors import ArgumentError, DTypeError, PydlError, ShapeError
 from pydl.graph import TensorCore
 
-__all__ = ["ImageError", "from_pillow", "read_image", "to_pillow", "write_image"]
+__all__ = ["ImageError", "from_pillow", "open_image", "read_image", "to_pillow", "write_image"]
 
 _MODES = {"L": 1, "RGB": 3, "RGBA": 4}
 # What Pillow's readers raise for damaged files.
@@ -40,11 +40,16 @@ def read_image(path: PathLike, mode: str = "RGB") -> np.ndarray:
     """
     if mode not in _MODES:
         raise ArgumentError(f"[read_image] mode={mode!r}; expected one of {', '.join(_MODES)}")
+    return from_pillow(open_image(path, mode))
+
+
+def open_image(path: PathLike, mode: str = "RGB") -> Any:
+    """As `read_image`, but the image of Pillow."""
     pil = require("PIL.Image", "vision", "reading images")
     ops = require("PIL.ImageOps", "vision", "reading images")
     try:
         with pil.open(path) as image:
-            return from_pillow(ops.exif_transpose(image).convert(mode))
+            return ops.exif_transpose(image).convert(mode)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
     except pil.UnidentifiedImageError:

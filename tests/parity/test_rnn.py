@@ -8,7 +8,7 @@ import pytest
 
 import pydl
 from pydl import nn, optim
-from pydl.nn import rnn_utils
+from pydl.nn.utils import rnn as rnn_utils
 
 torch = pytest.importorskip("torch")
 
