@@ -18,7 +18,7 @@ from pydl.errors import ArgumentError
 from pydl.graph.modes import no_grad
 from pydl.nn.module import Module
 from pydl.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from pydl.optim.lr_scheduler import LRScheduler, _for_each_group
+from pydl.optim.lr_scheduler.base import LRScheduler, for_each_group
 from pydl.optim.optimizer import Optimizer
 from pydl.tensor import tensor
 
@@ -202,7 +202,7 @@ class SWALR(LRScheduler):
             raise ArgumentError(f"SWALR: anneal_epochs={anneal_epochs!r}; expected 0 or a positive integer")
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError(f"SWALR: expected an Optimizer, got {type(optimizer).__name__}")
-        self.swa_lrs = _for_each_group("SWALR", "swa_lr", swa_lr, len(optimizer.param_groups))
+        self.swa_lrs = for_each_group("SWALR", "swa_lr", swa_lr, len(optimizer.param_groups))
         self.anneal_epochs, self.anneal_strategy = anneal_epochs, anneal_strategy
         super().__init__(optimizer, last_epoch)
 

@@ -296,3 +296,33 @@ def test_gradient_of_another_shape():
 
 def test_repr():
     assert repr(optim.SGD([P], lr=0.5)).startswith("SGD(1 groups, lr=0.5, momentum=0")
+
+
+def test_lbfgs_goes_on_from_its_state(tmp_path):
+    """Saved and loaded half-way, it takes the same steps."""
+
+    def run(optimizer, p, steps):
+        def closure():
+            optimizer.zero_grad()
+            loss = ((p - pydl.tensor([1.0, 2.0, 3.0])) ** 4).sum()
+            loss.backward()
+            return loss
+
+        for _ in range(steps):
+            optimizer.step(closure)
+
+    p = pydl.nn.Parameter(pydl.zeros(3))
+    first = optim.LBFGS([p], max_iter=2, line_search_fn="strong_wolfe")
+    run(first, p, 2)
+    pydl.save({"p": p.detach(), "state": first.state_dict()}, tmp_path / "state.safetensors")
+    run(first, p, 2)
+    saved = pydl.load(tmp_path / "state.safetensors")
+    q = pydl.nn.Parameter(saved["p"])
+    second = optim.LBFGS([q], max_iter=2, line_search_fn="strong_wolfe")
+    second.load_state_dict(saved["state"])
+    run(second, q, 2)
+    np.testing.assert_array_equal(p.detach().numpy(), q.detach().numpy())
+    with pytest.raises(ArgumentError, match="LBFGS: step needs a closure"):
+        second.step()
+    with pytest.raises(ArgumentError, match="line_search_fn='armijo'; expected None or 'strong_wolfe'"):
+        optim.LBFGS([q], line_search_fn="armijo")

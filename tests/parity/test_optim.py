@@ -29,6 +29,20 @@ OPTIMIZERS = [
     ("Adagrad", {"lr": 0.1}),
     ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.01, "initial_accumulator_value": 0.2}),
     ("Adagrad", {"lr": 0.1, "eps": 1e-3, "maximize": True}),
+    ("Adadelta", {}),
+    ("Adadelta", {"lr": 0.5, "rho": 0.8, "eps": 1e-4, "weight_decay": 0.1, "maximize": True}),
+    ("Adamax", {}),
+    ("Adamax", {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1, "maximize": True}),
+    ("NAdam", {}),
+    ("NAdam", {"weight_decay": 0.1, "momentum_decay": 0.01, "maximize": True}),
+    ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("RAdam", {}),
+    ("RAdam", {"betas": (0.8, 0.95), "weight_decay": 0.1, "maximize": True}),
+    ("RAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("Rprop", {}),
+    ("Rprop", {"lr": 0.1, "etas": (0.3, 1.5), "step_sizes": (1e-3, 0.2), "maximize": True}),
+    ("ASGD", {}),
+    ("ASGD", {"lr": 0.1, "lambd": 0.01, "alpha": 0.5, "t0": 5, "weight_decay": 0.1, "maximize": True}),
 ]
 
 
@@ -46,10 +60,11 @@ def test_twenty_steps(name, options, dtype):
     ours, theirs = both([rng.standard_normal(s) for s in ((4, 5), (7,), (), (33, 3, 2))], dtype)
 
     def groups(p):
-        return [{"params": p[:2]}, {"params": p[2:], "lr": 0.03, "weight_decay": 0.02}]
+        own = {} if name == "Rprop" else {"weight_decay": 0.02}  # Rprop has none
+        return [{"params": p[:2]}, {"params": p[2:], "lr": 0.03, **own}]
 
     mine, peer = getattr(optim, name)(groups(ours), **options), getattr(torch.optim, name)(groups(theirs), **options)
-    rtol = 2e-6 if dtype == np.float32 else 1e-13
+    rtol = 2e-6 if dtype == np.float32 else {"NAdam": 1e-8, "ASGD": 1e-6}.get(name, 1e-13)  # float32 numbers there
     for step in range(20):
         for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
             g = None if i == 3 and step < 5 else rng.standard_normal(p.shape).astype(dtype)
@@ -64,7 +79,7 @@ def test_twenty_steps(name, options, dtype):
 def test_defaults_are_the_same():
     import inspect
 
-    for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad"):
+    for name in sorted({n for n, _ in OPTIMIZERS} | {"LBFGS"}):
         peer = inspect.signature(getattr(torch.optim, name)).parameters
         for key, parameter in inspect.signature(getattr(optim, name)).parameters.items():
             assert parameter.default == peer[key].default, (name, key)
@@ -192,3 +207,48 @@ def test_fractional_epochs():
         ours.step(i / 6)
         theirs.step(i / 6)
         np.testing.assert_allclose(settings(mine), settings(peer), rtol=1e-9)
+
+
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_lbfgs(search):
+    """Rosenbrock's valley beside PyTorch, without a line search step by step the same."""
+    start = np.array([-1.2, 1.0, 0.5])
+    mine, peer = pydl.nn.Parameter(start), torch.nn.Parameter(torch.tensor(start))
+    options = {"lr": 0.1 if search is None else 1, "max_iter": 10, "line_search_fn": search, "history_size": 5}
+    pairs = [(optim.LBFGS([mine], **options), mine), (torch.optim.LBFGS([peer], **options), peer)]
+    for _ in range(12 if search else 6):
+        for optimizer, p in pairs:
+            def closure(optimizer=optimizer, p=p):
+                optimizer.zero_grad()
+                loss = (100 * (p[1:] - p[:-1] ** 2) ** 2 + (1 - p[:-1]) ** 2).sum()
+                loss.backward()
+                return loss
+
+            before = optimizer.step(closure)
+        if search is None:
+            np.testing.assert_allclose(mine.detach().numpy(), peer.detach().numpy(), rtol=1e-6)
+    if search:
+        np.testing.assert_allclose(mine.detach().numpy(), [1, 1, 1], atol=1e-4)
+        assert before.item() < 1e-6
+
+
+@pytest.mark.parametrize(("name", "arguments"), [
+    ("MultiplicativeLR", {"lr_lambda": lambda t: 0.97}),
+    ("MultiplicativeLR", {"lr_lambda": [lambda t: 0.9, lambda t: 1 - 1 / (t + 2)]}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 7}),
+    ("CyclicLR", {"base_lr": [0.01, 0.02], "max_lr": 0.2, "step_size_up": 7, "step_size_down": 3, "mode": "triangular2"}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 5, "mode": "exp_range", "gamma": 0.95, "base_momentum": 0.7}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 5, "scale_fn": lambda x: 0.8**x, "scale_mode": "iterations"}),
+])
+def test_more_schedules(name, arguments):
+    mine, peer = pair_of_optimizers("SGD", momentum=0.9)
+    compare(mine, peer, getattr(lr_scheduler, name)(mine, **arguments), getattr(peer_schedules, name)(peer, **arguments))
+
+
+def test_chained():
+    mine, peer = pair_of_optimizers()
+
+    def make(module, optimizer):
+        return module.ChainedScheduler([module.ConstantLR(optimizer, 0.1, 20), module.ExponentialLR(optimizer, 0.95)], optimizer)
+
+    compare(mine, peer, make(lr_scheduler, mine), make(peer_schedules, peer))
