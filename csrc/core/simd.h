@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -176,11 +177,31 @@ template <class T> PYDL_INLINE Vec<T> sqrt(Vec<T> a) {
   return per_lane(a, [](T x) { return std::sqrt(x); });
 }
 
-// Fixed order whatever the width of the caller's loop: lanes are folded in halves.
+// Lanes from a (index below L) or b (index - L), chosen when compiled.
+#if defined(__clang__)
+template <class T, int... I>
+PYDL_INLINE Vec<T> pick(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  return {__builtin_shufflevector(a.v, b.v, I...)};
+}
+#else
+template <class T, int... I>
+PYDL_INLINE Vec<T> pick(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  return {__builtin_shuffle(a.v, b.v, typename Vec<T>::bits{I...})};
+}
+#endif
+
+// Lanes are folded in halves: the upper half onto the lower one, then a quarter onto a quarter ...
+template <class T, int64_t Half, int... I>
+PYDL_INLINE Vec<T> fold(Vec<T> a, std::integer_sequence<int, I...> lanes) {
+  if constexpr (Half == 0)
+    return a;
+  else
+    return fold<T, Half / 2>(a + pick(a, a, std::integer_sequence<int, (I + static_cast<int>(Half)) % static_cast<int>(sizeof...(I))...>{}),
+                             lanes);
+}
 template <class T> PYDL_INLINE T sum_lanes(Vec<T> a) {
-  for (int64_t half = Vec<T>::lanes / 2; half > 0; half /= 2)
-    for (int64_t i = 0; i < half; ++i) a.v[i] += a.v[i + half];
-  return a.v[0];
+  constexpr int64_t L = Vec<T>::lanes;
+  return fold<T, L / 2>(a, std::make_integer_sequence<int, static_cast<int>(L)>{}).v[0];
 }
 template <class T> PYDL_INLINE T max_lanes(Vec<T> a) {
   T r = a.v[0];

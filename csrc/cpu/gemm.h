@@ -107,19 +107,6 @@ void multiply_block(const T* a, const T* b, int64_t b_stride, int64_t rows, int6
     }
 }
 
-// Lanes from a (index below L) or b (index - L), chosen when compiled.
-#if defined(__clang__)
-template <class T, int... I>
-PYDL_INLINE Vec<T> pick(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
-  return {__builtin_shufflevector(a.v, b.v, I...)};
-}
-#else
-template <class T, int... I>
-PYDL_INLINE Vec<T> pick(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
-  return {__builtin_shuffle(a.v, b.v, typename Vec<T>::bits{I...})};
-}
-#endif
-
 // One round of the transposition: rows that are D apart exchange the lanes that differ in bit D.
 template <int64_t D, class T, int... I>
 PYDL_INLINE void exchange(Vec<T>* r, std::integer_sequence<int, I...>) {

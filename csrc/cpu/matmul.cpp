@@ -1,9 +1,11 @@
 #include "cpu/matmul.h"
 
-#include "cpu/gemm.h"
+#include "cpu/gemm_few.h"
 
 namespace pydl {
 namespace {
+
+constexpr int64_t kManyWeights = 1 << 16;  // fewer are packed in no time
 
 template <class T>
 void matmul_typed(const MatmulArgs& args) {
@@ -20,10 +22,15 @@ void matmul_typed(const MatmulArgs& args) {
       pack_b_strided(panel, b + j * bs[2] + k * bs[1], bs[1], bs[2], columns, kc);
     };
     T* out = args.out.as<T>() + batch * args.out.strides[0];
-    if (!bias && args.out.strides[1] == N && K >= 16 * kBlockK && M * N * 16 < K * (M + N))
+    const int64_t ldc = args.out.strides[1];
+    if (M <= kFewRows && N * K >= kManyWeights && as[2] == 1) {
+      if (bs[1] == 1) return few_rows_by_dots<T>(M, N, K, a, as[1], b, bs[2], out, ldc, bias);
+      if (bs[2] == 1) return few_rows_by_axpy<T>(M, N, K, a, as[1], b, bs[1], out, ldc, bias);
+    }
+    if (!bias && ldc == N && K >= 16 * kBlockK && M * N * 16 < K * (M + N))
       gemm_long_k<T>(M, N, K, pack_a, pack_b, out);
     else
-      gemm<T>(M, N, K, pack_a, pack_b, out, args.out.strides[1], bias);
+      gemm<T>(M, N, K, pack_a, pack_b, out, ldc, bias);
   };
   const int64_t batches = args.out.shape[0];
   if (batches == 1) return one(0);

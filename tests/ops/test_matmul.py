@@ -119,6 +119,22 @@ def test_exact_around_the_block_edges(size, isa):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("m", [1, 3, 7, 8, 9, 31, 32, 33])
+def test_exact_with_few_rows_and_many_weights(m, isa):
+    """Up to 32 rows: weights are read as they lie, in rows along K (48 columns a piece) or along the columns (256 or 128 a piece)."""
+    rng = np.random.default_rng(2)
+    with instruction_set(isa):
+        for n, k in ((300, 257), (65, 1030), (1, 70_001), (3000, 22), (51, 2049)):
+            a, b, bias = (whole_numbers(rng, s, np.int64) for s in ((m, k), (k, n), (n,)))
+            for dtype in (np.float32, np.float64):
+                x, c = pydl.tensor(a.astype(dtype)), pydl.tensor(bias.astype(dtype))
+                along_k, along_n = pydl.tensor(b.T.astype(dtype)), pydl.tensor(b.astype(dtype))
+                for weight in (along_k, along_n.T):
+                    np.testing.assert_array_equal(pydl.linear(x, weight, c).numpy(), a @ b + bias)
+                    np.testing.assert_array_equal(pydl.matmul(x, weight.T).numpy(), a @ b)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_exact_gradients(isa):
     rng = np.random.default_rng(2)
     for a_shape, b_shape in [((13, 33), (33, 15)), ((3, 14, 5), (3, 5, 31)), ((3, 14, 5), (5, 33)), ((14, 5), (3, 5, 6)),
