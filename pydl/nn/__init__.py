@@ -9,6 +9,7 @@ from pydl.nn.dropout import *
 from pydl.nn.embedding import *
 from pydl.nn.functional_modules import *
 from pydl.nn.fusion import *
+from pydl.nn.lazy import *
 from pydl.nn.linear import *
 from pydl.nn.local import *
 from pydl.nn.module import *

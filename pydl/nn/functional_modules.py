@@ -14,12 +14,13 @@ from pydl import ops
 from pydl.nn.module import Module
 
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "CELU", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "ELU", "GELU",
-    "GLU", "GaussianNLLLoss", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "HingeEmbeddingLoss", "HingeLoss",
-    "HuberLoss", "KLDivLoss", "L1Loss", "LeakyReLU", "LogSigmoid", "LogSoftmax", "MSELoss", "MarginRankingLoss", "Mish",
-    "MultiMarginLoss", "NLLLoss", "PoissonNLLLoss", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "SmoothL1Loss",
-    "SoftMarginLoss", "Softmax", "Softmin", "Softplus", "Softshrink", "Softsign", "Step", "Tanh", "Tanhshrink", "Threshold",
-    "TripletMarginLoss",
+    "BCELoss", "BCEWithLogitsLoss", "CELU", "CTCLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss",
+    "ELU", "GELU", "GLU", "GaussianNLLLoss", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",
+    "HingeEmbeddingLoss", "HingeLoss", "HuberLoss", "KLDivLoss", "L1Loss", "LeakyReLU", "LogSigmoid", "LogSoftmax",
+    "MSELoss", "MarginRankingLoss", "Mish", "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "MultiMarginLoss",
+    "NLLLoss", "PairwiseDistance", "PoissonNLLLoss", "RReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid",
+    "SmoothL1Loss", "SoftMarginLoss", "Softmax", "Softmin", "Softplus", "Softshrink", "Softsign", "Step", "Tanh",
+    "Tanhshrink", "Threshold", "TripletMarginLoss", "TripletMarginWithDistanceLoss",
 ]
 
 
@@ -40,8 +41,9 @@ class FunctionModule(Module):
         super().__init_subclass__(**kwargs)
         if function is None:  # a user's subclass of one of the classes below
             return
-        # `dtype` is an argument of softmax as a function only, as in PyTorch.
-        arguments = [p for p in list(inspect.signature(function).parameters.values())[inputs:] if p.name != "dtype"]
+        # `dtype` is an argument of softmax as a function only, as in PyTorch; `training` is the module's own.
+        parameters = list(inspect.signature(function).parameters.values())[inputs:]
+        arguments = [p for p in parameters if p.name not in ("dtype", "training")]
         cls.function, cls.signature, cls.buffers_of = staticmethod(function), inspect.Signature(arguments), buffers
         cls.__signature__ = cls.signature  # type: ignore[attr-defined]  # what help() and IDEs show
         cls.__doc__ = f"Module form of `pydl.{function.__name__}`: {function.__doc__}"
@@ -70,6 +72,11 @@ class FunctionModule(Module):
 class ReLU(FunctionModule, function=ops.relu): ...
 class ReLU6(FunctionModule, function=ops.relu6): ...
 class LeakyReLU(FunctionModule, function=ops.leaky_relu): ...
+class RReLU(FunctionModule, function=ops.rrelu):
+    def forward(self, input: Any) -> Any:
+        return ops.rrelu(input, self.lower, self.upper, self.training)
+
+
 class ELU(FunctionModule, function=ops.elu): ...
 class CELU(FunctionModule, function=ops.celu): ...
 class SELU(FunctionModule, function=ops.selu): ...
@@ -119,3 +126,8 @@ class TripletMarginLoss(FunctionModule, function=ops.triplet_margin_loss, inputs
 class PoissonNLLLoss(FunctionModule, function=ops.poisson_nll_loss, inputs=2): ...
 class GaussianNLLLoss(FunctionModule, function=ops.gaussian_nll_loss, inputs=3): ...
 class CosineSimilarity(FunctionModule, function=ops.cosine_similarity, inputs=2): ...
+class PairwiseDistance(FunctionModule, function=ops.pairwise_distance, inputs=2): ...
+class MultiLabelMarginLoss(FunctionModule, function=ops.multilabel_margin_loss, inputs=2): ...
+class MultiLabelSoftMarginLoss(FunctionModule, function=ops.multilabel_soft_margin_loss, inputs=2, buffers=("weight",)): ...
+class TripletMarginWithDistanceLoss(FunctionModule, function=ops.triplet_margin_with_distance_loss, inputs=3): ...
+class CTCLoss(FunctionModule, function=ops.ctc_loss, inputs=4): ...

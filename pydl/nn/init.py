@@ -166,6 +166,17 @@ def orthogonal_(tensor: Any, gain: float = 1.0, generator: Generator | None = No
     return _set(tensor, gain * (q.T if rows < columns else q).reshape(tensor.shape))
 
 
+def sparse_(tensor: Any, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Any:
+    """Normal with this deviation, and in each column a share `sparsity` of zeros (Martens 2010)."""
+    if tensor.ndim != 2 or not 0 <= sparsity <= 1:
+        raise ArgumentError(f"sparse_: expected a matrix and sparsity from 0 to 1, got shape {tensor.shape} and {sparsity}")
+    rows, columns = tensor.shape
+    values = (generator or default_generator).draw((rows, columns), 1, 0.0, std, tensor.dtype)
+    order = (generator or default_generator).draw((rows, columns), 0, 0.0, 1.0, np.float64).argsort(0)
+    np.put_along_axis(values, order[: math.ceil(sparsity * rows)], 0, 0)
+    return _set(tensor, values)
+
+
 def eye_(tensor: Any) -> Any:
     """The identity matrix."""
     if tensor.ndim != 2:

@@ -8,11 +8,13 @@ from pydl.ops.comparison import *
 from pydl.ops.composed import *
 from pydl.ops.conv import *
 from pydl.ops.convert import *
+from pydl.ops.ctc import *
 from pydl.ops.dropout import *
 from pydl.ops.einsum import *
 from pydl.ops.elementwise import *
 from pydl.ops.embedding import *
 from pydl.ops.fold import *
+from pydl.ops.grid import *
 from pydl.ops.index import *
 from pydl.ops.local import *
 from pydl.ops.loss import *

@@ -13,11 +13,12 @@ from pydl.graph.op import Op
 from pydl.ops._common import check_floating, normalize_axis, sum_to_shape
 from pydl.ops._maps import run_map
 from pydl.ops.comparison import where
-from pydl.ops.elementwise import clamp, div, mul, neg, sigmoid, sub, tanh, unary
+from pydl.ops.elementwise import clamp, div, log, mul, neg, sigmoid, sub, tanh, unary
 
 __all__ = [
-    "celu", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish",
-    "prelu", "relu", "relu6", "selu", "silu", "softplus", "softshrink", "softsign", "step", "tanhshrink", "threshold",
+    "celu", "elu", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+    "leaky_relu", "logsigmoid", "mish", "prelu", "relu", "relu6", "rrelu", "selu", "silu", "softplus", "softshrink",
+    "softsign", "step", "tanhshrink", "threshold",
 ]
 
 
@@ -141,6 +142,38 @@ def softshrink(input: Any, lambd: float = 0.5) -> Any:
 def hardshrink(input: Any, lambd: float = 0.5) -> Any:
     """x outside [-lambd, lambd], 0 within."""
     return where((input >= -lambd) & (input <= lambd), 0.0, input)
+
+
+def rrelu(input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False) -> Any:
+    """x for x > 0, else a slope times x: drawn for each element from [lower, upper) in training, their mean otherwise."""
+    if not 0 <= lower <= upper:
+        raise ArgumentError(f"[rrelu] lower={lower}, upper={upper}; expected 0 <= lower <= upper")
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2)
+    from pydl.random import uniform
+
+    return where(input >= 0, input, mul(input, uniform(lower, upper, input.data.shape, dtype=input.data.dtype)))
+
+
+def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:
+    """A sample of a category as a vector through which gradients flow: softmax((logits + Gumbel noise) / tau).
+
+    With `hard` exactly one element is 1, with the gradient of the soft sample. `eps` is accepted and ignored, as in PyTorch.
+    Source: Jang et al. 2016.
+    """
+    from pydl.ops.softmax import softmax
+    from pydl.random import uniform
+
+    smallest = np.finfo(logits.data.dtype).tiny
+    noise = neg(log(neg(log(uniform(smallest, 1.0, logits.data.shape, dtype=logits.data.dtype)))))
+    soft = softmax(div(logits + noise, tau), dim)
+    if not hard:
+        return soft
+    dim = normalize_axis("gumbel_softmax", dim, logits.data.ndim)
+    places = np.expand_dims(soft.data.argmax(dim), dim)
+    one = np.zeros(soft.data.shape, soft.data.dtype)
+    np.put_along_axis(one, places, 1, dim)
+    return wrap(one - soft.data) + soft
 
 
 def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Any:

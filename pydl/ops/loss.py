@@ -14,7 +14,7 @@ from pydl.graph.op import Cost, Op, Shape
 from pydl.ops import elementwise as e
 from pydl.ops._common import check_floating, contiguous, empty, empty_like
 from pydl.ops._maps import run_map
-from pydl.ops.activation import relu, softplus
+from pydl.ops.activation import logsigmoid, relu, softplus
 from pydl.ops.comparison import eq, where
 from pydl.ops.convert import cast
 from pydl.ops.index import gather
@@ -25,8 +25,9 @@ from pydl.ops.softmax import log_softmax
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
     "cross_entropy", "gaussian_nll_loss", "hinge_embedding_loss", "hinge_loss", "huber_loss", "kl_div", "l1_loss",
-    "margin_ranking_loss", "mse_loss", "multi_margin_loss", "nll_loss", "poisson_nll_loss", "smooth_l1_loss",
-    "soft_margin_loss", "triplet_margin_loss",
+    "margin_ranking_loss", "mse_loss", "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss",
+    "nll_loss", "pairwise_distance", "poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss", "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]
 
 
@@ -393,6 +394,56 @@ def triplet_margin_loss(
     if swap:
         far = e.minimum(far, norm(positive - negative + eps, p, -1))
     return _reduce("triplet_margin_loss", relu(near - far + margin), reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Any, positive: Any, negative: Any, *, distance_function: Any = None, margin: float = 1.0, swap: bool = False,
+    reduction: str = "mean",
+) -> Any:
+    """`triplet_margin_loss` with a distance of one's own, a function of two tensors; by default `pairwise_distance`."""
+    distance = distance_function or pairwise_distance
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = e.minimum(far, distance(positive, negative))
+    return _reduce("triplet_margin_with_distance_loss", relu(near - far + margin), reduction)
+
+
+def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+    """The p-norm of x1 - x2 + eps along the last axis, broadcast: (N, D), (N, D) -> (N)."""
+    return norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+# --------------------------------------------------------------------------- several labels at once
+
+
+def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+    """Binary cross-entropy of each class from its score, averaged over the classes. Shapes: (N, C) or (C), targets 0 or 1."""
+    _same_shape("multilabel_soft_margin_loss", input, target)
+    loss = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
+    return _reduce("multilabel_soft_margin_loss", mean(loss if weight is None else loss * weight, -1), reduction)
+
+
+def multilabel_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """The sum over classes j that hold and i that do not of max(0, 1 - (x_j - x_i)), over the number of classes.
+
+    Shapes: (N, C) or (C); the target names the classes that hold, up to the first -1.
+    """
+    _same_shape("multilabel_margin_loss", input, target)
+    if target.data.dtype.kind not in "iu":
+        raise DTypeError(f"[multilabel_margin_loss] target is {target.data.dtype}; expected the numbers of classes, int64")
+    x, classes = (unsqueeze(t, 0) if t.data.ndim == 1 else t for t in (input, target))
+    n = x.data.shape[1]
+    named = np.cumsum(classes.data < 0, 1) == 0
+    if x.data.ndim != 2 or (named & (classes.data >= n)).any():
+        raise ArgumentError(f"[multilabel_margin_loss] input {input.data.shape}; expected (N, C) or (C) and targets below C")
+    places = np.where(named, classes.data, 0)
+    holds = np.zeros(x.data.shape, bool)
+    rows, columns = np.nonzero(named)
+    holds[rows, places[rows, columns]] = True
+    margins = relu(1 - (unsqueeze(gather(x, 1, wrap(places)), 2) - unsqueeze(x, 1)))  # (N, named, C)
+    counted = wrap(named[:, :, None] & ~holds[:, None, :])
+    loss = sum(where(counted, margins, 0.0), (1, 2)) / n
+    return _reduce("multilabel_margin_loss", loss[0] if input.data.ndim == 1 else loss, reduction)
 
 
 # --------------------------------------------------------------------------- likelihoods
