@@ -20,7 +20,7 @@ QUICK = {
     "transfer_learning": ["--download"], "locality": [],
     "sentence_encoder": ["--download"], "sentiment": ["--download"], "tagging": ["--download"],
     "time_series": ["--download"], "word2vec": ["--download"],
-    "regularisation": [], "descent": [], "diagnosis": [],
+    "regularisation": [], "descent": [], "diagnosis": [], "loss_surface": ["--data", "mnist5k"],
 }  # fmt: skip
 
 
