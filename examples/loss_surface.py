@@ -59,9 +59,7 @@ def main() -> None:
     finish(args, [
         *(Result(f"{k}-{args.depth}: held-out accuracy, %", 100 * h["valid_accuracy"][-1], "") for k, h in histories.items()),
         *results,
-        Result("distance at which the loss is higher by 1, residual", reach["residual"], "beyond that of plain",
-               reach["residual"] > reach["plain"] if full else None),
-        Result("distance at which the loss is higher by 1, plain", reach["plain"], ""),
+        *(Result(f"{kind}: distance at which the loss is higher by 1", r, "") for kind, r in reach.items()),
     ])  # fmt: skip
 
 
@@ -102,17 +100,19 @@ def draw(grid, planes, line, ways, args) -> None:
             height = np.clip(np.log10(plane), low, high)
             steps = np.linspace(low, high, 17)
             row[0].contourf(grid, grid, height.T, levels=steps, cmap="viridis")
-            row[0].contour(grid, grid, height.T, levels=steps, colors="white", linewidths=0.4)
+            row[0].contour(grid, grid, height.T, levels=steps, colors="white", linewidths=0.4, linestyles="solid")
             row[0].set(title=f"{kind}-{args.depth}", xlabel="a", ylabel="b", aspect="equal")
             figure, place = row[1].figure, row[1].get_subplotspec()
             row[1].remove()
             solid = figure.add_subplot(place, projection="3d")
             solid.plot_surface(*np.meshgrid(grid, grid), height.T, cmap="viridis", vmin=low, vmax=high, rcount=60, ccount=60)
-            solid.set(xlabel="a", ylabel="b", zlim=(low, high), zticks=[-1, 0, 1, 2], zticklabels=["0.1", "1", "10", "100"])
+            solid.set(xlabel="a", ylabel="b", zlim=(low, high), zticks=[0, 1, 2], zticklabels=["1", "10", "100"])
+            solid.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
             solid.view_init(38, -60)
             for values in ways[kind]:
                 row[2].semilogy(line, values, color=COLOURS[kind], lw=1.2, alpha=0.8)
             row[2].set(xlabel="distance in filters' lengths", ylabel="loss", ylim=(10**low / 1.3, 200))
+            row[2].set_xticks([-1, -0.5, 0, 0.5, 1])
             row[2].set_title(f"{len(ways[kind])} directions")
 
 

@@ -5,7 +5,7 @@ as numbers: a step of SGD with weight decay lambda at rate alpha shrinks weights
 over masks is its input (Srivastava et al. 2014). Then each method trains from the same five initial weights, with the learning
 rate and the strength that have the least loss on 500 other digits; the test set only gives the figures below. Documented: an
 ensemble of networks is better than its members (Hansen and Salamon 1990), an average of weights better than the last ones
-(Izmailov et al. 2018).
+(Izmailov et al. 2018). Judged by the loss: the standard error of an error of 12 % in 360 digits is 1.7 %.
 """
 
 import numpy as np
@@ -59,8 +59,7 @@ def main() -> None:
         *(Result(f"{name}: held-out error, %", error, "") for name, (_, error) in means.items()),
         *(Result(f"{name}: held-out loss", loss, "below that without" if name != "none" else "", sure and loss < none[0])
           if name != "none" else Result("none: held-out loss", loss, "") for name, (loss, _) in means.items()),
-        Result("ensemble less the mean of its members, % wrong", ensemble[1] - none[1], "at most 0",
-               sure and ensemble[1] <= none[1]),
+        Result("ensemble less the mean of its members, % wrong", ensemble[1] - none[1], "below 0; 360 digits leave 1.7 open"),
     ])  # fmt: skip
 
 
@@ -148,15 +147,16 @@ def draw(curves, means, errors, args) -> None:
             left.plot(range(1, len(curve) + 1), curve, color=colour, label=name)
         stop = int(np.argmin(curves["none"]))
         left.plot(stop + 1, curves["none"][stop], "o", color="#b5403f", label="early stopping")
-        left.set(xlabel="epoch", ylabel="loss on held-out digits", title="One training of each")
+        least = min(map(min, curves.values()))
+        left.set(xlabel="epoch", ylabel="loss on held-out digits", title="One training of each", ylim=(0.9 * least, 2 * least))
         left.legend(frameon=False)
         names = list(means)
         colours = ["#8a929c"] + ["#2f6fb7"] * 3 + ["#3b9151"] * 2 + ["#d9722e"]
         for axis, which, title in ((middle, 0, "test loss"), (right, 1, "test error, %")):
             bars = axis.barh(names, [means[n][which] for n in names], color=colours)
-            axis.bar_label(bars, fmt="%.3f" if which == 0 else "%.1f", padding=8)
+            axis.bar_label(bars, fmt="%.3f" if which == 0 else "%.1f", padding=8 if which == 0 else 26)
             longest = max(max(means[n][which] for n in names), max(map(max, errors.values())) * which)
-            axis.set(title=title, xlim=(0, 1.3 * longest))
+            axis.set(title=title, xlim=(0, 1.35 * longest))
             axis.invert_yaxis()
         for i, name in enumerate(SINGLE):
             right.plot(errors[name], [i] * len(errors[name]), "k|", ms=7)
