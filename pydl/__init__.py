@@ -30,11 +30,13 @@ from pydl.tensor import (
     full,
     full_like,
     linspace,
+    logspace,
     ones,
     tensor,
     zeros,
 )
 
+asarray = as_tensor
 __version__: str = _core.__version__
 
 float32, float64 = _np.dtype(_np.float32), _np.dtype(_np.float64)

@@ -43,7 +43,8 @@ METHODS = (
     # shape, arrange
     "argwhere", "broadcast_to", "chunk", "contiguous", "diag", "diag_embed", "diagflat", "diagonal", "dsplit", "expand",
     "expand_as", "flatten", "flip", "fliplr", "flipud", "hsplit", "moveaxis", "movedim", "narrow", "permute", "ravel",
-    "repeat", "repeat_interleave", "reshape", "roll", "rot90", "select", "split", "squeeze", "swapaxes", "swapdims", "t",
+    "repeat", "repeat_interleave", "reshape", "roll", "rot90", "select", "split", "split_with_sizes", "squeeze",
+    "swapaxes", "swapdims", "t",
     "tensor_split", "tile", "trace", "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "view", "vsplit",
     # index, sort
     "argsort", "gather", "index_add", "index_copy", "index_fill", "index_select", "kthvalue", "masked_select", "median",
@@ -574,6 +575,11 @@ def arange(*args: Any, dtype: Any = None) -> Tensor:
 def linspace(start: float, end: float, steps: int, dtype: Any = np.float32) -> Tensor:
     """`steps` numbers at equal distances from start to end, both included."""
     return tensor(np.linspace(start, end, steps), dtype)
+
+
+def logspace(start: float, end: float, steps: int, base: float = 10.0, dtype: Any = np.float32) -> Tensor:
+    """`steps` powers of `base` whose exponents lie at equal distances from start to end, both included."""
+    return tensor(np.logspace(start, end, steps, base=base), dtype)
 
 
 def eye(n: int, m: int | None = None, dtype: Any = np.float32) -> Tensor:

@@ -119,16 +119,15 @@ def clamp_max(input: Any, max: Any) -> Any:
     return clamp(input, max=max) if isinstance(max, int | float) else minimum(input, max)
 
 
-def fmax(input: Any, other: Any) -> Any:
-    """The larger of each pair; of a number and NaN the number. Shapes broadcast."""
-    a, b = operands(input, other)
-    return where(isnan(b), a, where(isnan(a), b, maximum(a, b)))
+def _without_nan(name: str, better: Any, which: str) -> Any:
+    def function(input: Any, other: Any) -> Any:
+        a, b = operands(input, other)
+        return where(isnan(b), a, where(isnan(a), b, better(a, b)))
+
+    return named(function, name, f"The {which} of each pair; of a number and NaN the number. Shapes broadcast.")
 
 
-def fmin(input: Any, other: Any) -> Any:
-    """The smaller of each pair; of a number and NaN the number. Shapes broadcast."""
-    a, b = operands(input, other)
-    return where(isnan(b), a, where(isnan(a), b, minimum(a, b)))
+fmax, fmin = _without_nan("fmax", maximum, "larger"), _without_nan("fmin", minimum, "smaller")
 
 
 def copysign(input: Any, other: Any) -> Any:

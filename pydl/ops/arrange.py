@@ -27,6 +27,7 @@ from pydl.ops.shape import (
     movedim,
     narrow,
     reshape,
+    split,
     stack,
     transpose,
     unsqueeze,
@@ -36,7 +37,8 @@ __all__ = [
     "addmv", "addr", "argwhere", "atleast_1d", "atleast_2d", "atleast_3d", "baddbmm", "block_diag", "broadcast_shapes",
     "broadcast_tensors", "cartesian_prod", "column_stack", "combinations", "concat", "concatenate", "cross", "diag_embed",
     "diagflat", "dsplit", "dstack", "fliplr", "flipud", "ger", "hsplit", "index_copy", "index_fill", "inner", "matrix_power",
-    "moveaxis", "ravel", "rot90", "row_stack", "scatter_reduce", "select", "swapdims", "take", "tensor_split", "tril_indices",
+    "moveaxis", "ravel", "rot90", "row_stack", "scatter_reduce", "select", "split_with_sizes", "swapdims", "take",
+    "tensor_split", "tril_indices",
     "triu_indices", "unfold_windows", "vander", "vdot", "vsplit",
 ]
 
@@ -62,18 +64,17 @@ def broadcast_tensors(*tensors: Any) -> tuple[Any, ...]:
 # --------------------------------------------------------------------------- turned
 
 
-def fliplr(input: Any) -> Any:
-    """Left and right exchanged: axis 1 reversed."""
-    if input.data.ndim < 2:
-        raise ShapeError(f"[fliplr] input of shape {input.data.shape}; expected at least two axes")
-    return flip(input, 1)
+def _flipped(name: str, axis: int, doc: str) -> Callable[[Any], Any]:
+    def function(input: Any) -> Any:
+        if input.data.ndim <= axis:
+            raise ShapeError(f"[{name}] input of shape {input.data.shape}; expected at least {axis + 1} axes")
+        return flip(input, axis)
+
+    return named(function, name, doc)
 
 
-def flipud(input: Any) -> Any:
-    """Up and down exchanged: axis 0 reversed."""
-    if input.data.ndim < 1:
-        raise ShapeError(f"[flipud] input of shape {input.data.shape}; expected at least one axis")
-    return flip(input, 0)
+fliplr = _flipped("fliplr", 1, "Left and right exchanged: axis 1 reversed.")
+flipud = _flipped("flipud", 0, "Up and down exchanged: axis 0 reversed.")
 
 
 def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Any:
@@ -172,6 +173,11 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
 
 
 # --------------------------------------------------------------------------- taken apart
+
+
+def split_with_sizes(input: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple[Any, ...]:
+    """Parts of the given sizes along an axis; together they are the axis."""
+    return split(input, list(split_sizes), dim)
 
 
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from pydl.errors import ArgumentError, ShapeError
-from pydl.graph.engine import TensorCore
+from pydl.graph.engine import TensorCore, wrap
 from pydl.ops._common import as_tensor
 from pydl.ops.comparison import eq, isinf, logical_and, masked_fill, where
 from pydl.ops.elementwise import abs, add, clamp, div, exp, floor, log, log1p, maximum, mul, neg, sqrt, square, sub
+from pydl.ops.index import index_select
 from pydl.ops.matmul import matmul
 from pydl.ops.pad import pad
 from pydl.ops.reduce import norm, sum
@@ -21,7 +22,7 @@ from pydl.ops.shape import diagonal as _diagonal
 
 __all__ = [
     "addcdiv", "addcmul", "allclose", "cdist", "clip", "diag", "dist", "equal", "floor_divide", "hstack", "is_tensor",
-    "isclose", "lerp", "log10", "log2", "logaddexp", "logit", "numel", "remainder", "trace", "vstack",
+    "isclose", "lerp", "log10", "log2", "logaddexp", "logit", "numel", "pdist", "remainder", "trace", "vstack",
 ]
 
 clip = clamp
@@ -157,3 +158,11 @@ def cdist(x1: Any, x2: Any, p: float = 2) -> Any:
         return norm(sub(unsqueeze(x1, -2), unsqueeze(x2, -3)), p, -1)
     squares = add(sum(square(x1), -1, keepdim=True), unsqueeze(sum(square(x2), -1), -2))
     return sqrt(clamp(sub(squares, mul(matmul(x1, transpose(x2, -2, -1)), 2.0)), min=0.0))
+
+
+def pdist(input: Any, p: float = 2.0) -> Any:
+    """Distances between all pairs of rows, by the p-norm, in the order (0, 1), (0, 2) ...: (n, d) -> (n (n - 1) / 2,)."""
+    if input.data.ndim != 2:
+        raise ShapeError(f"[pdist] input of shape {input.data.shape}; expected (n, d)")
+    first, second = (wrap(i.astype(np.int64)) for i in np.triu_indices(input.data.shape[0], 1))
+    return norm(sub(index_select(input, 0, first), index_select(input, 0, second)), p, -1)

@@ -95,6 +95,7 @@ CASES = [
     *[("scatter_reduce", [real(3, 5), 1, whole(3, 4), real(3, 4), how], {"include_self": own})
       for how in ("sum", "mean", "amax", "amin") for own in (True, False)],
     ("scatter_reduce", [np.zeros(3), 0, np.array([0, 0, 1]), np.array([2.0, 2.0, -1.0]), "amax"], {}),
+    ("split_with_sizes", [real(5, 2), [1, 4]], {}), ("pdist", [real(5, 3)], {}), ("pdist", [real(4, 3), 1.0], {}),
     # products
     ("inner", [real(2, 3), real(4, 3)], {}), ("inner", [real(3), real(3)], {}), ("vdot", [real(3), real(3)], {}),
     ("ger", [real(3), real(4)], {}),
@@ -132,6 +133,7 @@ def theirs(a):
     return t.requires_grad_() if a.dtype.kind == "f" else t
 
 
+PEERS = {"pdist": torch.nn.functional.pdist, "split_with_sizes": torch.split}
 SIGNED_ZEROS = ("atan", "atan2", "asinh", "sinh", "trunc", "copysign")
 
 
@@ -146,7 +148,7 @@ def test_same_as_torch(case):
                 if hasattr(t, "requires_grad") and name != "xlogy" and not (name == "cov" and not kwargs):
                     t.requires_grad = False
     own = outputs(getattr(pydl, name)(*own_args, **own_options))
-    peer = outputs(getattr(torch, name)(*peer_args, **peer_options))
+    peer = outputs(PEERS.get(name, getattr(torch, name, None))(*peer_args, **peer_options))
     assert len(own) == len(peer)
     total_own = total_peer = 0
     for a, b in zip(own, peer, strict=True):
@@ -171,6 +173,11 @@ def test_same_as_torch(case):
         expected = np.zeros(p.shape) if q.grad is None else q.grad.numpy()
         found = np.zeros(p.shape) if p.grad is None else p.grad.numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_logspace():
+    np.testing.assert_allclose(pydl.logspace(-1, 2, 7).numpy(), torch.logspace(-1, 2, 7).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(pydl.logspace(0, 3, 4, base=2).numpy(), [1, 2, 4, 8])
 
 
 @pytest.mark.parametrize("how", ["tril_indices", "triu_indices"])
