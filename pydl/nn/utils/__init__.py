@@ -3,4 +3,4 @@
 from pydl.nn.utils import rnn
 from pydl.nn.utils.clip_grad import *
 from pydl.nn.utils.convert_parameters import *
-from pydl.nn.utils.parametrizations import *
+from pydl.nn.utils.reparametrized import *
