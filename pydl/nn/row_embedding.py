@@ -35,6 +35,7 @@ class RowEmbedding(Embedding):
         super().__init__(num_embeddings, embedding_dim)
         self.weight.requires_grad = False
         self.touched: list[tuple[np.ndarray, Any]] = []  # numbers of rows, and the tensor that holds their copies
+        self._older = 0  # so many of them are from before the last `forget`
         self._place = np.empty(num_embeddings, np.int64)
 
     def forward(self, input: Any) -> Any:
@@ -89,5 +90,9 @@ class RowEmbedding(Embedding):
         return rows, total
 
     def forget(self) -> None:
-        """Let go of what earlier passes recorded."""
-        self.touched.clear()
+        """Let go of the gradients, and of the passes before the last call: those since then may yet be followed by backward,
+        as in ``loss = ...; optimizer.zero_grad(); loss.backward()``."""
+        del self.touched[: self._older]
+        self._older = len(self.touched)
+        for _, copies in self.touched:
+            copies.grad = None

@@ -131,10 +131,35 @@ def test_gradient_of_rows_is_that_of_the_table():
     assert table.weight.grad is None
     table.forget()
     assert table.gradient() is None
+    table.forget()
     with pydl.no_grad():
         table(pydl.tensor([1]))
     table.eval()(pydl.tensor([1]))
     assert table.touched == []
+
+
+def test_gradients_may_be_cleared_before_or_after_the_forward_pass():
+    found = []
+    for late in (False, True):
+        pydl.manual_seed(0)
+        table = nn.RowEmbedding(9, 4)
+        optimizer = optim.SparseAdam(table, lr=0.1)
+        for i in range(5):
+            if not late:
+                optimizer.zero_grad()
+            loss = (table(pydl.tensor([i, 5])) ** 3).sum()
+            if late:
+                optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            assert len(table.touched) <= 2  # nothing piles up
+        found.append(table.weight.numpy())
+    np.testing.assert_array_equal(*found)
+    before = found[1].copy()
+    optimizer.zero_grad()
+    optimizer.zero_grad()
+    optimizer.step()
+    np.testing.assert_array_equal(table.weight.numpy(), before)
 
 
 def test_sparse_adam_saves_and_goes_on():
