@@ -146,6 +146,11 @@ PYDL_BINDINGS(elementwise) {
     py::gil_scoped_release release;
     where_elements(args);
   });
+  m.def("join", [](const py::sequence& inputs, const py::object& out) {
+    const JoinArgs args{views(inputs), view(out, true)};
+    py::gil_scoped_release release;
+    join_rows(args);
+  });
   m.def("copy", [](const py::object& in, const py::object& out) {
     const CopyArgs args{view(in), view(out, true)};
     py::gil_scoped_release release;

@@ -6,11 +6,15 @@ namespace pydl {
 
 PYDL_BINDINGS(loss) {
   m.def("cross_entropy", [](const py::object& x, const py::object& target, const py::object& weight, int64_t ignore_index,
-                            double smoothing, const py::object& loss, const py::object& used, const py::object& stats) {
+                            double smoothing, const py::object& loss, const py::object& stats) {
     const CrossEntropyArgs args{view(x), view(target), view(weight), ignore_index, smoothing,
-                                view(loss, true), view(used, true), view(stats, true)};
-    py::gil_scoped_release release;
-    return cross_entropy_forward(args);
+                                loss.is_none() ? Array{} : view(loss, true), view(stats, true)};
+    CrossEntropyResult r;
+    {
+      py::gil_scoped_release release;
+      r = cross_entropy_forward(args);
+    }
+    return py::make_tuple(r.wrong, r.loss, r.weight);
   });
   m.def("cross_entropy_backward", [](const py::object& x, const py::object& target, const py::object& weight,
                                      int64_t ignore_index, double smoothing, const py::object& stats, const py::object& g,

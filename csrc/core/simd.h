@@ -157,6 +157,9 @@ template <class T> PYDL_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) { return
 // NaN in `a` gives `b`; a NaN in `b` gives NaN (as the x86 instruction): kernels that must keep NaN say so themselves.
 template <class T> PYDL_INLINE Vec<T> max(Vec<T> a, Vec<T> b) { return {a.v > b.v ? a.v : b.v}; }
 template <class T> PYDL_INLINE Vec<T> min(Vec<T> a, Vec<T> b) { return {a.v < b.v ? a.v : b.v}; }
+// Bounds that let NaN through: a comparison with NaN is false and gives the second argument.
+template <class T> PYDL_INLINE Vec<T> at_most(Vec<T> a, double b) { return min(Vec<T>::splat(static_cast<T>(b)), a); }
+template <class T> PYDL_INLINE Vec<T> at_least(Vec<T> a, double b) { return max(Vec<T>::splat(static_cast<T>(b)), a); }
 template <class T> PYDL_INLINE Vec<T> abs(Vec<T> a) {
   constexpr auto sign = std::numeric_limits<typename Raw<T>::integer>::min();
   return {(typename Raw<T>::type)((typename Raw<T>::bits)a.v & ~(typename Raw<T>::bits{} + sign))};
@@ -190,23 +193,25 @@ PYDL_INLINE Vec<T> pick(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
 }
 #endif
 
-// Lanes are folded in halves: the upper half onto the lower one, then a quarter onto a quarter ...
-template <class T, int64_t Half, int... I>
-PYDL_INLINE Vec<T> fold(Vec<T> a, std::integer_sequence<int, I...> lanes) {
-  if constexpr (Half == 0)
+// Joins the lanes in halves by f(a, b): the upper half onto the lower one, then a quarter onto a quarter ...
+template <int64_t kHalf, class T, class F, int... I>
+PYDL_INLINE Vec<T> fold(Vec<T> a, const F& f, std::integer_sequence<int, I...> lanes) {
+  if constexpr (kHalf == 0) {
     return a;
-  else
-    return fold<T, Half / 2>(a + pick(a, a, std::integer_sequence<int, (I + static_cast<int>(Half)) % static_cast<int>(sizeof...(I))...>{}),
-                             lanes);
+  } else {
+    constexpr int L = static_cast<int>(sizeof...(I)), half = static_cast<int>(kHalf);
+    return fold<kHalf / 2>(f(a, pick(a, a, std::integer_sequence<int, (I + half) % L...>{})), f, lanes);
+  }
+}
+template <class T, class F> PYDL_INLINE T fold_lanes(Vec<T> a, const F& f) {
+  constexpr int64_t L = Vec<T>::lanes;
+  return fold<L / 2>(a, f, std::make_integer_sequence<int, static_cast<int>(L)>{}).v[0];
 }
 template <class T> PYDL_INLINE T sum_lanes(Vec<T> a) {
-  constexpr int64_t L = Vec<T>::lanes;
-  return fold<T, L / 2>(a, std::make_integer_sequence<int, static_cast<int>(L)>{}).v[0];
+  return fold_lanes(a, [](Vec<T> x, Vec<T> y) { return x + y; });
 }
 template <class T> PYDL_INLINE T max_lanes(Vec<T> a) {
-  T r = a.v[0];
-  for (int64_t i = 1; i < Vec<T>::lanes; ++i) r = a.v[i] > r ? a.v[i] : r;
-  return r;
+  return fold_lanes(a, [](Vec<T> x, Vec<T> y) { return max(x, y); });
 }
 
 }  // namespace

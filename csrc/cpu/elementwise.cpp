@@ -10,9 +10,7 @@ namespace {
 constexpr int64_t kGrain = 16384;  // elements per parallel chunk
 constexpr int64_t kBuffer = 512;   // elements gathered at once where an operand is not contiguous
 
-constexpr double kSqrtHalf = 0.70710678118654752440;    // 1/sqrt(2)
 constexpr double kSqrt2OverPi = 0.79788456080286535588;  // sqrt(2/pi)
-constexpr double kInvSqrt2Pi = 0.39894228040143267794;   // 1/sqrt(2 pi)
 constexpr double kSeluAlpha = 1.6732632423543772848170429916717;  // Klambauer et al. 2017
 constexpr double kSeluScale = 1.0507009873554804934193349852946;
 
@@ -60,7 +58,7 @@ MAP1(relu, select(x <= C(0), C(0), x))
 MAP1(leaky_relu, select(x > 0.0, x, x * p[0]))
 MAP1(elu, select(x > 0.0, x, p[0] * expm1(x)))
 MAP1(selu, kSeluScale * select(x > 0.0, x, kSeluAlpha * expm1(x)))
-MAP1(gelu, 0.5 * x * (1.0 + erf(x * kSqrtHalf)))
+MAP1(gelu, x * normal_cdf(x))
 MAP1(gelu_tanh, 0.5 * x * (1.0 + tanh(kSqrt2OverPi * (x + 0.044715 * x * x * x))))
 MAP1(silu, x * sigmoid(x))
 // p = beta, threshold: the identity beyond the threshold, as exp would overflow. log1p(exp(z)) as max(z,0)+log1p(exp(-|z|)).
@@ -96,7 +94,7 @@ MAP2(relu_grad, g, y, select(y > 0.0, g, C(0)))
 MAP2(leaky_relu_grad, g, x, select(x > 0.0, g, g * p[0]))
 MAP2(elu_grad, g, x, select(x > 0.0, g, g * p[0] * exp(x)))
 MAP2(selu_grad, g, x, g * kSeluScale * select(x > 0.0, C(1), kSeluAlpha * exp(x)))
-MAP2(gelu_grad, g, x, g * (0.5 * (1.0 + erf(x * kSqrtHalf)) + x * kInvSqrt2Pi * exp(-0.5 * x * x)))
+MAP2(gelu_grad, g, x, g * fma(x, normal_density(x), normal_cdf(x)))
 struct f_gelu_tanh_grad {
   template <class T>
   static PYDL_INLINE V apply(V g, V x, V, const double*) {
@@ -167,12 +165,14 @@ void run_map(const MapArgs& args) {
         }
       }
       T* o = step[0] == 1 ? out + offset[0] : buffer[kInputs];
-      for (int64_t i = 0; i < n; i += V::lanes) {
-        const int64_t m = n - i < V::lanes ? n - i : V::lanes;
+      const auto vector = [&](int64_t i, int64_t m) {
         V x[3] = {V::zero(), V::zero(), V::zero()};
         for (int k = 0; k < kInputs; ++k) x[k] = step[k + 1] == 0 ? V::splat(p[k][0]) : V::load_n(p[k] + i, m);
         F::template apply<T>(x[0], x[1], x[2], params).store_n(o + i, m);
-      }
+      };
+      int64_t i = 0;
+      for (; i + V::lanes <= n; i += V::lanes) vector(i, V::lanes);
+      if (i < n) vector(i, n - i);
       if (step[0] != 1)
         for (int64_t i = 0; i < n; ++i) out[offset[0] + i * step[0]] = o[i];
     });
@@ -225,6 +225,21 @@ void where_elements_impl(const WhereArgs& args) {
   }
 }
 
+// Short rows are most of what is copied; for them the call of memcpy would cost more than the copy.
+template <class T>
+PYDL_INLINE void move_row(const T* from, T* to, int64_t n) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    constexpr int64_t L = Vec<float>::lanes;
+    const auto *f = reinterpret_cast<const float*>(from);
+    auto* t = reinterpret_cast<float*>(to);
+    int64_t i = 0;
+    for (; i + L <= n; i += L) Vec<float>::load(f + i).store(t + i);
+    if (i < n) Vec<float>::load_n(f + i, n - i).store_n(t + i, n - i);
+  } else {
+    std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+  }
+}
+
 // A copy between layouts (NCHW to channels-last is the common one): tiles of 32 x 32 keep both sides in cache.
 template <class T>
 void copy_rows(const CopyArgs& args) {
@@ -241,7 +256,7 @@ void copy_rows(const CopyArgs& args) {
     parallel_for(space.total, kGrain, [&](int64_t begin, int64_t end) {
       for_each_row<2>(space, begin, end, kGrain, [&](const int64_t* o, int64_t n) {
         if (is == 1 && os == 1)
-          std::memcpy(out + o[0], in + o[1], static_cast<size_t>(n) * sizeof(T));
+          move_row(in + o[1], out + o[0], n);
         else
           for (int64_t i = 0; i < n; ++i) out[o[0] + i * os] = in[o[1] + i * is];
       });
@@ -284,6 +299,38 @@ void copy_elements_impl(const CopyArgs& args) {
   }
 }
 
+template <class T>
+void join(const JoinArgs& args) {
+  const int64_t rows = args.out.shape[0], width = args.out.shape[1];
+  parallel_for(rows, kGrain / (width + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      T* to = static_cast<T*>(args.out.data) + r * width;
+      for (const Array& a : args.in) {
+        move_row(static_cast<const T*>(a.data) + r * a.strides[0], to, a.shape[1]);
+        to += a.shape[1];
+      }
+    }
+  });
+}
+
+void join_rows_impl(const JoinArgs& args) {
+  PYDL_CHECK(args.out.ndim == 2 && args.out.contiguous(), "join: expected a matrix in C order");
+  int64_t width = 0;
+  for (const Array& a : args.in) {
+    PYDL_CHECK(a.ndim == 2 && a.dtype == args.out.dtype && a.shape[0] == args.out.shape[0], "join: an input does not fit");
+    PYDL_CHECK(a.shape[1] == 1 || a.strides[1] == 1, "join: rows of an input have gaps");
+    width += a.shape[1];
+  }
+  PYDL_CHECK(width == args.out.shape[1], "join: output of the wrong width");
+  if (args.out.size() == 0) return;
+  switch (item_size(args.out.dtype)) {
+    case 8: return join<int64_t>(args);
+    case 4: return join<int32_t>(args);
+    default: return join<uint8_t>(args);
+  }
+}
+
+PYDL_REGISTER(join_rows, join_rows_impl);
 PYDL_REGISTER(map_elements, map_elements_impl);
 PYDL_REGISTER(where_elements, where_elements_impl);
 PYDL_REGISTER(copy_elements, copy_elements_impl);

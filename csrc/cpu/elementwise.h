@@ -51,4 +51,11 @@ struct CopyArgs {
 };
 PYDL_KERNEL(copy_elements, void(const CopyArgs& args));
 
+// Rows side by side: out[r] = in[0][r], in[1][r], ... Matrices of any one dtype, their rows dense.
+struct JoinArgs {
+  std::vector<Array> in;
+  Array out;
+};
+PYDL_KERNEL(join_rows, void(const JoinArgs& args));
+
 }  // namespace pydl

@@ -56,17 +56,28 @@ void sum_rows(const T* grad, const int64_t* source, const T* scale, const int64_
               int64_t features, T* out) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes, W = kTile * L;
+  const auto add_row = [=](int64_t i, int64_t c, int64_t columns, V* sum) {
+    const T* row = grad + (source ? source[i] : i) * features + c;
+    const V s = V::splat(scale ? scale[i] : T(1));
+    if (columns == W) {
+#pragma GCC unroll 4
+      for (int64_t j = 0; j < kTile; ++j) sum[j] = fma(V::load(row + j * L), s, sum[j]);
+      return;
+    }
+    for (int64_t j = 0; j * L < columns; ++j) sum[j] = fma(V::load_n(row + j * L, least(columns - j * L, L)), s, sum[j]);
+  };
   for (int64_t c = 0; c < features; c += W) {
     const int64_t columns = least(features - c, W);
+    if (count <= kBlock && factor == 1.0) {  // most words of a batch: one sum, nothing to convert
+      V sum[kTile] = {V::zero(), V::zero(), V::zero(), V::zero()};
+      for (int64_t p = 0; p < count; ++p) add_row(positions[p], c, columns, sum);
+      for (int64_t j = 0; j * L < columns; ++j) sum[j].store_n(out + c + j * L, least(columns - j * L, L));
+      continue;
+    }
     double total[W] = {};
     for (int64_t p0 = 0; p0 < count; p0 += kBlock) {
       V sum[kTile] = {V::zero(), V::zero(), V::zero(), V::zero()};
-      for (int64_t p = p0; p < least(p0 + kBlock, count); ++p) {
-        const int64_t i = positions[p];
-        const T* row = grad + (source ? source[i] : i) * features + c;
-        const V s = V::splat(scale ? scale[i] : T(1));
-        for (int64_t j = 0; j * L < columns; ++j) sum[j] = fma(V::load_n(row + j * L, least(columns - j * L, L)), s, sum[j]);
-      }
+      for (int64_t p = p0; p < least(p0 + kBlock, count); ++p) add_row(positions[p], c, columns, sum);
       for (int64_t k = 0; k < W; ++k) total[k] += static_cast<double>(sum[k / L].v[k % L]);
     }
     for (int64_t k = 0; k < columns; ++k) out[c + k] = static_cast<T>(total[k] * factor);

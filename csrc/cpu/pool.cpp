@@ -9,6 +9,24 @@ namespace {
 
 constexpr int64_t kBlock = 4;  // vectors of channels in registers at once
 
+// Bytes to and from the width of float. gcc takes the conversion of vectors apart lane by lane: ten times slower.
+typedef uint8_t Bytes __attribute__((vector_size(Vec<float>::lanes)));
+#if defined(__AVX512F__)
+PYDL_INLINE Vec<float>::bits widen(Bytes b) { return (Vec<float>::bits)_mm512_maskz_cvtepu8_epi32(0xffff, (__m128i)b); }
+PYDL_INLINE Bytes narrow(Vec<float>::bits v) { return (Bytes)_mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v); }
+#else
+#if defined(__AVX2__)
+PYDL_INLINE Vec<float>::bits widen(Bytes b) {
+  int64_t low;
+  std::memcpy(&low, &b, sizeof low);
+  return (Vec<float>::bits)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(low));
+}
+#else
+PYDL_INLINE Vec<float>::bits widen(Bytes b) { return __builtin_convertvector(b, Vec<float>::bits); }
+#endif
+PYDL_INLINE Bytes narrow(Vec<float>::bits v) { return __builtin_convertvector(v, Bytes); }
+#endif
+
 // Tap numbers travel as one byte where they fit and meet the data as integers of its width.
 template <class T, class I>
 PYDL_INLINE typename Vec<T>::bits load_taps(const I* p, int64_t n, const I* end) {
@@ -19,6 +37,7 @@ PYDL_INLINE typename Vec<T>::bits load_taps(const I* p, int64_t n, const I* end)
     std::memcpy(&t, p, sizeof t);
   else
     for (int64_t j = 0; j < n; ++j) t[j] = p[j];
+  if constexpr (std::is_same_v<T, float> && std::is_same_v<I, uint8_t>) return widen(t);
   return __builtin_convertvector(t, typename Vec<T>::bits);
 }
 
@@ -26,7 +45,11 @@ template <class T, class I>
 PYDL_INLINE void store_taps(typename Vec<T>::bits taps, I* p, int64_t n) {
   constexpr int64_t L = Vec<T>::lanes;
   typedef I Narrow __attribute__((vector_size(Vec<T>::lanes * sizeof(I))));
-  const Narrow t = __builtin_convertvector(taps, Narrow);
+  Narrow t;
+  if constexpr (std::is_same_v<T, float> && std::is_same_v<I, uint8_t>)
+    t = narrow(taps);
+  else
+    t = __builtin_convertvector(taps, Narrow);
   if (n >= L) {
     std::memcpy(p, &t, sizeof t);
     return;
@@ -43,41 +66,42 @@ PYDL_INLINE Vec<T> gather(const T* from, const int64_t* offset, int64_t n) {
   return v;
 }
 
-// Hands fold.take(i, vector, tap) what a window sees of kVecs vectors, in the order of the taps; load(pixel, i) makes them.
+// Hands fold.take(i, vector, tap) what a window sees of kVecs vectors, `c` elements from its first, in the order of the taps;
+// load(pixel, i) makes them.
 template <int kVecs, class T, class Load, class Fold>
-PYDL_INLINE void walk(const Cursor& at, const T* image, const Load& load, Fold& fold) {
-  const Axis* axis = at.p.axis;
-  const Window w0 = at.window(0), w1 = at.window(1), w2 = at.window(2);
-  const int64_t channels = at.p.channels, step = axis[2].step * channels;
-  for (int64_t k0 = w0.lo; k0 < w0.hi; ++k0)
-    for (int64_t k1 = w1.lo; k1 < w1.hi; ++k1) {
-      const int64_t i0 = w0.start + k0 * axis[0].step, i1 = w1.start + k1 * axis[1].step;
-      const int64_t tap = (k0 * axis[1].taps + k1) * axis[2].taps;
-      const T* pixel = image + ((i0 * axis[1].in + i1) * axis[2].in + w2.start) * channels + w2.lo * step;
-      for (int64_t k2 = w2.lo; k2 < w2.hi; ++k2, pixel += step)
+PYDL_INLINE void walk(const View<T>& view, int64_t c, const Load& load, Fold& fold) {
+  const int64_t step = view.stride[2], count = view.count[2];
+  for (int64_t k0 = 0; k0 < view.count[0]; ++k0)
+    for (int64_t k1 = 0; k1 < view.count[1]; ++k1) {
+      const T* pixel = view.first + c + k0 * view.stride[0] + k1 * view.stride[1];
+      const int64_t tap = view.tap + k0 * view.tap_stride[0] + k1 * view.tap_stride[1];
+      for (int64_t k2 = 0; k2 < count; ++k2, pixel += step)
+#pragma GCC unroll 4
         for (int i = 0; i < kVecs; ++i) fold.take(i, load(pixel, i), tap + k2);
       fold.end_row();
     }
 }
 
-// The loops over the outputs: calls block(cursor, image, load, to, n, width) for vectors of neighbouring elements of y that
-// start at `to`; n elements of the last of `width` vectors count.
+// The loops over the outputs: calls block(view, c, load, to, n, width) for vectors of neighbouring elements of y that
+// start at `to` and see what lies `c` elements from the view's first; n elements of the last of `width` vectors count.
 // Many channels: a vector is channels of one output, in blocks of 4, 2 and 1 vectors.
 template <class T, class Block>
 void for_each_channels(const Plan& p, const T* x, const Block& block) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes;
+  constexpr int64_t kManyOutputs = 64;  // fewer (global pooling): threads share the channels
   const int64_t image = p.inputs() * p.channels;
-  for_each_output(p, kBlock * L, [&](const Cursor& at, int64_t c, int64_t c1) {
-    const T* from = x + at.n * image;
+  const int64_t slab = p.batch * p.outputs() < kManyOutputs ? kBlock * L : max64(p.channels, 1);
+  for_each_output(p, slab, [&](const Cursor& at, int64_t c, int64_t c1) {
+    const View<T> view(at, x + at.n * image);
     const int64_t to = at.pixel * p.channels;
     const auto whole = [](const T* pixel, int i) { return V::load(pixel + i * V::lanes); };
     for (; c + kBlock * L <= c1; c += kBlock * L)
-      block(at, from + c, whole, to + c, L, std::integral_constant<int, kBlock>());
-    for (; c + 2 * L <= c1; c += 2 * L) block(at, from + c, whole, to + c, L, std::integral_constant<int, 2>());
+      block(view, c, whole, to + c, L, std::integral_constant<int, kBlock>());
+    for (; c + 2 * L <= c1; c += 2 * L) block(view, c, whole, to + c, L, std::integral_constant<int, 2>());
     for (; c < c1; c += L) {
       const int64_t n = min64(L, c1 - c);
-      block(at, from + c, [n](const T* pixel, int) { return V::load_n(pixel, n); }, to + c, n, std::integral_constant<int, 1>());
+      block(view, c, [n](const T* pixel, int) { return V::load_n(pixel, n); }, to + c, n, std::integral_constant<int, 1>());
     }
   });
 }
@@ -103,20 +127,21 @@ void for_each_neighbours(const Plan& p, const T* x, int64_t stride, const Block&
         const int64_t to = at.pixel * channels;
         next = at.o[2] + 1;
         if (at.o[2] < inner.first || at.o[2] > inner.last) {
-          block(at, from, [channels](const T* pixel, int) { return V::load_n(pixel, channels); }, to, channels, one);
+          block(View<T>(at, from), 0, [channels](const T* pixel, int) { return V::load_n(pixel, channels); }, to, channels, one);
           continue;
         }
         next = min64(inner.last, last) + 1;
         const int64_t count = (next - at.o[2]) * channels;
+        const View<T> view(at, from);
         for (int64_t e = 0; e < count; e += L) {
           const int64_t n = min64(L, count - e);
           const int64_t* lanes = offset.data + e;
           if (stride == 1)
-            block(at, from + e, [n](const T* pixel, int) { return V::load_n(pixel, n); }, to + e, n, one);
+            block(view, e, [n](const T* pixel, int) { return V::load_n(pixel, n); }, to + e, n, one);
           else if (n == L)
-            block(at, from, [lanes](const T* pixel, int) { return gather<T>(pixel, lanes, V::lanes); }, to + e, n, one);
+            block(view, 0, [lanes](const T* pixel, int) { return gather<T>(pixel, lanes, V::lanes); }, to + e, n, one);
           else
-            block(at, from, [lanes, n](const T* pixel, int) { return gather<T>(pixel, lanes, n); }, to + e, n, one);
+            block(view, 0, [lanes, n](const T* pixel, int) { return gather<T>(pixel, lanes, n); }, to + e, n, one);
         }
       }
     }
@@ -140,6 +165,7 @@ struct MaxFold {
   bits at[kVecs];
 
   PYDL_INLINE explicit MaxFold(int64_t first_tap) {
+#pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) {
       best[i] = V::splat(-std::numeric_limits<T>::infinity());
       at[i] = bits{} + static_cast<typename Raw<T>::integer>(first_tap);
@@ -160,13 +186,65 @@ void max_forward(const PoolArgs& a) {
   const T* x = a.x.as<T>();
   T* y = a.y.as<T>();
   I* taps = kKeepTaps ? a.taps.as<I>() : nullptr;
-  for_each_vector<T>(p, a.axis[2], x, [&](const Cursor& at, const T* image, const auto& load, int64_t to, int64_t n, auto width) {
+  for_each_vector<T>(p, a.axis[2], x, [&](const View<T>& view, int64_t c, const auto& load, int64_t to, int64_t n, auto width) {
     constexpr int kVecs = decltype(width)::value;
-    MaxFold<T, kVecs, kKeepTaps> fold(at.empty() ? p.taps() : at.first_tap());
-    walk<kVecs>(at, image, load, fold);
+    MaxFold<T, kVecs, kKeepTaps> fold(view.at.empty() ? p.taps() : view.tap);
+    walk<kVecs>(view, c, load, fold);
+#pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) {
       fold.best[i].store_n(y + to + i * V::lanes, n);
       if constexpr (kKeepTaps) store_taps<T, I>(fold.at[i], taps + to + i * V::lanes, n);
+    }
+  });
+}
+
+// Windows that overlap: each input pixel adds up what the outputs that see it send back, in registers.
+template <class T, class I>
+void max_backward_overlapping(const PoolArgs& a, const Plan& p) {
+  using V = Vec<T>;
+  constexpr int64_t L = V::lanes;
+  struct Line {  // a row of outputs that sees the row of inputs
+    int64_t first, tap;
+  };
+  const Axis &a0 = p.axis[0], &a1 = p.axis[1], &a2 = p.axis[2];
+  const Watchers seen0(a0), seen1(a1), seen2(a2);
+  const int64_t channels = p.channels, row = a2.in * channels;
+  const int64_t work = row * max64(1, p.taps() * p.outputs() / p.inputs());
+  const T* g = a.y.as<T>();
+  const I *taps = a.taps.as<I>(), *end = taps + a.taps.size();
+  T* dx = a.x.as<T>();
+  parallel_for(p.batch * a0.in * a1.in, kPoolGrain / (work + 1) + 1, [&](int64_t begin, int64_t stop) {
+    Scratch<Line> lines(seen0.most() * seen1.most() + 1);
+    for (int64_t u = begin; u < stop; ++u) {
+      const int64_t i1 = u % a1.in, i0 = u / a1.in % a0.in, n = u / a1.in / a0.in;
+      int64_t count = 0;
+      for (const auto* w0 = seen0.begin(i0); w0 != seen0.end(i0); ++w0)
+        for (const auto* w1 = seen1.begin(i1); w1 != seen1.end(i1); ++w1)
+          lines.data[count++] = {((n * a0.out + w0->out) * a1.out + w1->out) * a2.out, (w0->tap * a1.taps + w1->tap) * a2.taps};
+      const auto vectors = [&](int64_t i2, int64_t c, int64_t rest, auto width) __attribute__((always_inline)) {
+        constexpr int kVecs = decltype(width)::value;
+        const int64_t m = kVecs > 1 ? L : min64(rest, L);
+        V sum[kVecs];
+#pragma GCC unroll 4
+        for (int i = 0; i < kVecs; ++i) sum[i] = V::zero();
+        for (int64_t l = 0; l < count; ++l)
+          for (const auto* w2 = seen2.begin(i2); w2 != seen2.end(i2); ++w2) {
+            const int64_t from = (lines.data[l].first + w2->out) * channels + c;
+            const auto tap = static_cast<typename Raw<T>::integer>(lines.data[l].tap + w2->tap);
+#pragma GCC unroll 4
+            for (int i = 0; i < kVecs; ++i) {
+              const Mask<T> here{load_taps<T, I>(taps + from + i * L, m, end) == tap};
+              sum[i] += select(here, V::load_n(g + from + i * L, m), V::zero());
+            }
+          }
+#pragma GCC unroll 4
+        for (int i = 0; i < kVecs; ++i) sum[i].store_n(dx + u * row + i2 * channels + c + i * L, m);
+      };
+      for (int64_t i2 = 0; i2 < a2.in; ++i2) {
+        int64_t c = 0;
+        for (; c + kBlock * L <= channels; c += kBlock * L) vectors(i2, c, L, std::integral_constant<int, kBlock>());
+        for (; c < channels; c += L) vectors(i2, c, channels - c, std::integral_constant<int, 1>());
+      }
     }
   });
 }
@@ -175,11 +253,12 @@ template <class T, class I>
 void max_scatter(const PoolArgs& a) {
   using V = Vec<T>;
   const Plan p(a);
+  if (!p.tiled() && p.channels > 2) return max_backward_overlapping<T, I>(a, p);
   const T* y = a.y.as<T>();
   const I *taps = a.taps.as<I>(), *end = taps + a.taps.size();
   const int64_t channels = p.channels, step = p.axis[2].step * channels;
-  const bool few = channels <= 2, add = few || !p.tiled();
-  for_each_input_row(p, a.x.as<T>(), add, [&](const Cursor& at, T* row, int64_t tap, int64_t lo, int64_t hi) {
+  const bool few = channels <= 2;
+  for_each_input_row(p, a.x.as<T>(), few, [&](const Cursor& at, T* row, int64_t tap, int64_t lo, int64_t hi) {
     T* first = row + at.window(2).start * channels;
     const T* from = y + at.pixel * channels;
     const I* chosen = taps + at.pixel * channels;
@@ -195,9 +274,7 @@ void max_scatter(const PoolArgs& a) {
       const typename V::bits which = load_taps<T, I>(chosen + c, n, end);
       for (int64_t k = lo; k < hi; ++k) {
         const Mask<T> here{which == static_cast<typename Raw<T>::integer>(tap + k)};
-        const V mine = select(here, g, V::zero());
-        T* to = first + k * step + c;
-        (add ? V::load_n(to, n) + mine : mine).store_n(to, n);
+        select(here, g, V::zero()).store_n(first + k * step + c, n);
       }
     }
   });
@@ -247,10 +324,12 @@ struct SumFold {
   V row[kVecs], total[kVecs];
 
   PYDL_INLINE SumFold() {
+#pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) row[i] = total[i] = V::zero();
   }
   PYDL_INLINE void take(int i, V v, int64_t) { row[i] += v; }
   PYDL_INLINE void end_row() {
+#pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) {
       total[i] += row[i];
       row[i] = V::zero();
@@ -264,11 +343,12 @@ void avg_forward(const PoolArgs& a) {
   const Plan p(a);
   const T* x = a.x.as<T>();
   T* y = a.y.as<T>();
-  for_each_vector<T>(p, a.axis[2], x, [&](const Cursor& at, const T* image, const auto& load, int64_t to, int64_t n, auto width) {
+  for_each_vector<T>(p, a.axis[2], x, [&](const View<T>& view, int64_t c, const auto& load, int64_t to, int64_t n, auto width) {
     constexpr int kVecs = decltype(width)::value;
-    const V divisor = V::splat(static_cast<T>(a.divisor ? a.divisor : at.divisor()));
+    const V divisor = V::splat(static_cast<T>(a.divisor ? a.divisor : view.at.divisor()));
     SumFold<T, kVecs> fold;
-    walk<kVecs>(at, image, load, fold);
+    walk<kVecs>(view, c, load, fold);
+#pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) (fold.total[i] / divisor).store_n(y + to + i * V::lanes, n);
   });
 }

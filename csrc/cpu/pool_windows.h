@@ -113,12 +113,35 @@ struct Cursor {
   bool empty() const {
     return window(0).lo == window(0).hi || window(1).lo == window(1).hi || window(2).lo == window(2).hi;
   }
-  int64_t first_tap() const {
-    return (window(0).lo * p.axis[1].taps + window(1).lo) * p.axis[2].taps + window(2).lo;
-  }
   int64_t divisor() const { return window(0).extent * window(1).extent * window(2).extent; }
   int64_t start() const {  // flat position of tap 0, which may lie outside
     return (window(0).start * p.axis[1].in + window(1).start) * p.axis[2].in + window(2).start;
+  }
+};
+
+// The input that an output sees, as strides from its first element.
+template <class T>
+struct View {
+  const Cursor& at;
+  const T* first;
+  int64_t count[3], stride[3];
+  int64_t tap, tap_stride[2];  // of the first element; per step along axes 0 and 1
+
+  View(const Cursor& cursor, const T* image) : at(cursor) {
+    const Axis* axis = at.p.axis;
+    const Window w0 = at.window(0), w1 = at.window(1), w2 = at.window(2);
+    count[0] = w0.hi - w0.lo;
+    count[1] = w1.hi - w1.lo;
+    count[2] = w2.hi - w2.lo;
+    const int64_t row = axis[2].in * at.p.channels;
+    stride[0] = axis[0].step * axis[1].in * row;
+    stride[1] = axis[1].step * row;
+    stride[2] = axis[2].step * at.p.channels;
+    tap_stride[0] = axis[1].taps * axis[2].taps;
+    tap_stride[1] = axis[2].taps;
+    tap = w0.lo * tap_stride[0] + w1.lo * tap_stride[1] + w2.lo;
+    first = image + (w0.start * axis[1].in + w1.start) * row + w2.start * at.p.channels + w0.lo * stride[0] + w1.lo * stride[1] +
+            w2.lo * stride[2];
   }
 };
 
@@ -182,6 +205,34 @@ void for_each_input_row(const Plan& p, T* x, bool zeroed, const F& f) {
     }
   });
 }
+
+// The outputs that see each position of an axis, in order, and the taps through which they do.
+class Watchers {
+ public:
+  struct Watcher {
+    int64_t out, tap;
+  };
+  explicit Watchers(const Axis& x) : start_(x.in + 1), list_(x.out * x.taps + 1) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < x.in; ++i) {
+      start_.data[i] = n;
+      for (int64_t o = x.covers[i].first; o <= x.covers[i].last; ++o) {
+        const int64_t tap = x.tap_of(o, i);
+        if (tap >= 0) list_.data[n++] = {o, tap};
+      }
+      most_ = max64(most_, n - start_.data[i]);
+    }
+    start_.data[x.in] = n;
+  }
+  const Watcher* begin(int64_t i) const { return list_.data + start_.data[i]; }
+  const Watcher* end(int64_t i) const { return list_.data + start_.data[i + 1]; }
+  int64_t most() const { return most_; }  // of one position
+
+ private:
+  Scratch<int64_t> start_;
+  Scratch<Watcher> list_;
+  int64_t most_ = 0;
+};
 
 }  // namespace
 }  // namespace pydl

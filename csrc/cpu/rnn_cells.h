@@ -13,24 +13,6 @@ PYDL_INLINE void for_units(int64_t n, const F& f) {
   for (int64_t j = 0; j < n; j += Vec<T>::lanes) f(j, n - j);
 }
 
-// exp(x) - 1 and exp(x) as scale * q + (scale - 1) and scale * q + scale: |x| must be below 88. Half the work of the general
-// functions of simd_math.h, which care for overflow, denormals and -0. NaN stays NaN. Same polynomial (Cephes).
-struct Exponential {
-  Vec<float> q, scale;
-};
-PYDL_INLINE Exponential bounded_exp(Vec<float> x) {
-  constexpr float c[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
-                         5.0000001201e-1f};
-  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: the sum holds the nearest integer in its lowest bits
-  using Bits = Raw<float>::bits;
-  const Vec<float> shifted = x * 1.44269504088896341 + magic, n = shifted - magic;
-  const Vec<float> r = (x - n * 0.693359375) - n * -2.12194440e-4;
-  return {fma(polynomial(r, c), r * r, r), {(Raw<float>::type)(((Bits)shifted.v + 127) << 23)}};
-}
-// Bounds that let NaN through: a comparison with NaN is false and gives the second argument.
-PYDL_INLINE Vec<float> at_most(Vec<float> a, float b) { return min(Vec<float>::splat(b), a); }
-PYDL_INLINE Vec<float> at_least(Vec<float> a, float b) { return max(Vec<float>::splat(b), a); }
-
 PYDL_INLINE Vec<float> gate_sigmoid(Vec<float> x) {
   const Exponential e = bounded_exp(at_least(at_most(-x, 87.0f), -87.0f));
   return 1.0 / (fma(e.q, e.scale, e.scale) + 1.0);

@@ -144,29 +144,25 @@ class CrossEntropy(Op):
     ) -> np.ndarray:
         CrossEntropy.shape(x, target, weight, ignore_index, reduction, smoothing)
         factors = _class_weight("cross_entropy", x, weight)
-        classes = x.shape[1]
-        loss, used = empty(target.shape, x.dtype), empty(target.shape, x.dtype)
+        loss = empty(target.shape, x.dtype) if reduction == "none" else None
         stats = empty((2, target.size), x.dtype)
         rows, numbers = _scores_last(x), np.ascontiguousarray(target, np.int64)
-        wrong = _core.cross_entropy(rows, numbers, factors, ignore_index, smoothing, loss, used, stats)
+        wrong, total, weights = _core.cross_entropy(rows, numbers, factors, ignore_index, smoothing, loss, stats)
         if wrong >= 0:
             at = tuple(int(i) for i in np.unravel_index(wrong, target.shape))
-            raise _wrong_class("cross_entropy", target, at, classes, ignore_index)
+            raise _wrong_class("cross_entropy", target, at, x.shape[1], ignore_index)
         ctx.save(x, target, stats)
-        total = float(used.sum(dtype=np.float64)) if reduction == "mean" else 1.0
-        ctx.args = factors, ignore_index, reduction, smoothing, total
-        if reduction == "none":
+        divisor = weights if reduction == "mean" else 1.0
+        ctx.args = factors, ignore_index, reduction, smoothing, divisor
+        if loss is not None:
             return loss
-        return np.asarray(float(loss.sum(dtype=np.float64)) / total if total else np.nan, x.dtype)
+        return np.asarray(total / divisor if divisor else np.nan, x.dtype)
 
     @staticmethod
     def backward(ctx: Any, g: np.ndarray) -> np.ndarray:
         x, target, stats = ctx.saved
-        factors, ignore_index, reduction, smoothing, total = ctx.args
-        if reduction == "none":
-            g = contiguous(g)
-        else:
-            g = np.full(target.shape, float(g) / total if total else np.nan, x.dtype)
+        factors, ignore_index, reduction, smoothing, divisor = ctx.args
+        g = contiguous(g) if reduction == "none" else np.asarray(float(g) / divisor if divisor else np.nan, x.dtype)
         rows, numbers = _scores_last(x), np.ascontiguousarray(target, np.int64)
         dx = empty_like(rows)
         _core.cross_entropy_backward(rows, numbers, factors, ignore_index, smoothing, stats, g, dx)

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import (
+    MOVABLE,
     channels_last,
     copy,
     empty,
@@ -316,13 +318,30 @@ class Cat(Op):
         shape = Cat.shape(dim, *xs)
         last = 3 <= len(shape) <= 5 and all(is_channels_last(x) for x in xs) and not xs[0].flags.c_contiguous
         out = (empty_channels_last if last else empty)(shape, xs[0].dtype)
-        start = 0
-        for x in xs:
-            stop = start + x.shape[dim]
-            copy(x, out[(slice(None),) * dim + (slice(start, stop),)])
-            start = stop
+        if not Cat._join(dim, xs, out, last):
+            start = 0
+            for x in xs:
+                stop = start + x.shape[dim]
+                copy(x, out[(slice(None),) * dim + (slice(start, stop),)])
+                start = stop
         ctx.dim, ctx.sizes = dim, [x.shape[dim] for x in xs]
         return out
+
+    @staticmethod
+    def _join(dim: int, xs: tuple[np.ndarray, ...], out: np.ndarray, last: bool) -> bool:
+        """Whether all inputs were rows of dense memory that one kernel could lay side by side."""
+        if out.dtype not in MOVABLE or not out.size:
+            return False
+        if last:
+            if dim != 1:
+                return False
+            xs, out = tuple(np.moveaxis(x, 1, -1) for x in xs), np.moveaxis(out, 1, -1)
+            dim = out.ndim - 1
+        if not all(x.flags.c_contiguous and x.dtype == out.dtype for x in xs):
+            return False
+        rows = math.prod(out.shape[:dim])
+        _core.join([x.reshape(rows, -1) for x in xs if x.size], out.reshape(rows, -1))
+        return True
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
