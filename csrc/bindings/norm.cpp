@@ -14,18 +14,20 @@ Array optional(Object a, bool writable = false) { return a.is_none() ? Array{} :
 
 PYDL_BINDINGS(norm) {
   m.def("column_norm", [](Object x, Object y, Object weight, Object bias, Object running_mean, Object running_var,
-                          Object mean, Object rstd, bool training, double momentum, double eps, Object residual, bool relu) {
+                          Object mean, Object rstd, bool training, double momentum, double eps, Object residual, bool relu,
+                          bool known) {
     const ColumnNormArgs args{view(x), view(y, true), optional(weight), optional(bias), optional(running_mean, training),
-                              optional(running_var, training), view(mean, true), view(rstd, true), training, momentum, eps,
-                              optional(residual), relu};
+                              optional(running_var, training), view(mean, !known), view(rstd, !known), training, momentum, eps,
+                              optional(residual), relu, known};
     py::gil_scoped_release release;
     column_norm_forward(args);
   });
   m.def("column_norm_backward", [](Object dy, Object x, Object weight, Object mean, Object rstd, Object dx, Object dweight,
-                                   Object dbias, bool training, Object y, Object dresidual) {
+                                   Object dbias, bool training, bool relu, Object y, Object bias,
+                                   Object dresidual) {
     const ColumnNormGradArgs args{view(dy), view(x), optional(weight), view(mean), view(rstd),
                                   optional(dx, true), optional(dweight, true), optional(dbias, true), training,
-                                  optional(y), optional(dresidual, true)};
+                                  relu, optional(y), optional(bias), optional(dresidual, true)};
     py::gil_scoped_release release;
     column_norm_backward(args);
   });

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int64_t kStep = int64_t{64} << 20;    // addresses become usable in steps
-constexpr int64_t kRange = int64_t{1} << 42;    // addresses to reserve: they cost nothing until they are used
+constexpr int64_t kRange = int64_t{1} << 42;    // addresses to reserve: they count as memory only once they are usable
 constexpr int64_t kLeastRange = int64_t{1} << 28;
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -37,7 +37,7 @@ bool Arena::reserve(int64_t bytes) {
   const bool scarce = getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY;
   const int64_t least = std::max(kLeastRange, round_up(bytes + kHugePage, kStep));
   for (int64_t size = scarce ? least : std::max(kRange, least); size >= least; size /= 2) {
-    void* raw = mmap(nullptr, static_cast<size_t>(size), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* raw = mmap(nullptr, static_cast<size_t>(size), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (raw == MAP_FAILED) continue;
     end_ = static_cast<char*>(raw) + size;
     top_ = reinterpret_cast<char*>(round_up(reinterpret_cast<intptr_t>(raw), kHugePage));

@@ -10,7 +10,7 @@ namespace {
 // x - center is nearly exact in T, and the remainder goes into the additive coefficient.
 template <class T>
 struct Tables {
-  static constexpr int64_t kCount = 4;
+  static constexpr int64_t kCount = 5;
   Scratch<T> memory;
   int64_t width;
   explicit Tables(const ColumnPlan& p) : memory(p.groups * p.width * kCount), width(p.width) {}
@@ -67,6 +67,7 @@ void move_running(const ColumnNormArgs& a, const ColumnPlan& p, const double* mo
 
 template <class T>
 void compute_statistics(const ColumnNormArgs& a, const ColumnPlan& p) {
+  if (a.known) return;
   if (!a.training) {
     const T *m = a.running_mean.as<T>(), *v = a.running_var.as<T>();
     for (int64_t c = 0; c < p.channels; ++c) {
@@ -85,27 +86,34 @@ void compute_statistics(const ColumnNormArgs& a, const ColumnPlan& p) {
   move_running<T>(a, p, moments.data);
 }
 
+// y = (x - center) scale + shift. Not inlined: the compiler would contract its products differently from one caller to the
+// next, and the same bits are wanted in forward and backward.
+template <class T>
+[[gnu::noinline]] void affine_coefficients(const ColumnPlan& p, const Tables<T>& tables, const Array& mean, const Array& rstd, const T* weight,
+                         const T* bias, int64_t scale_at, int64_t shift_at) {
+  const int64_t sets = mean.shape[1], members = p.channels / sets;
+  for (int64_t g = 0; g < p.groups; ++g) {
+    T *center = tables.get(g, 0), *scale = tables.get(g, scale_at), *shift = tables.get(g, shift_at);
+    for (int64_t c = 0; c < p.channels; ++c) {
+      const int64_t k = g * sets + c / members;
+      const double m = mean.as<double>()[k], factor = rstd.as<double>()[k] * (weight ? weight[c] : 1.0);
+      center[c] = static_cast<T>(m);
+      scale[c] = static_cast<T>(factor);
+      shift[c] = static_cast<T>((bias ? bias[c] : 0.0) - (m - center[c]) * factor);
+    }
+  }
+}
+
 template <class T>
 void forward(const ColumnNormArgs& a) {
   using V = Vec<T>;
   const ColumnPlan p(a.x, V::lanes);
   compute_statistics<T>(a, p);
-  const int64_t sets = a.mean.shape[1], members = p.channels / sets;
-  const double *mean = a.mean.as<double>(), *rstd = a.rstd.as<double>();
-  const T *weight = optional<T>(a.weight), *bias = optional<T>(a.bias), *x = a.x.as<T>();
+  const T* x = a.x.as<T>();
   T* y = a.y.as<T>();
   const Tables<T> tables(p);
-  for (int64_t g = 0; g < p.groups; ++g) {
-    T *center = tables.get(g, 0), *scale = tables.get(g, 1), *shift = tables.get(g, 2);
-    for (int64_t c = 0; c < p.channels; ++c) {
-      const int64_t k = g * sets + c / members;
-      const double factor = rstd[k] * (weight ? weight[c] : 1.0);
-      center[c] = static_cast<T>(mean[k]);
-      scale[c] = static_cast<T>(factor);
-      shift[c] = static_cast<T>((bias ? bias[c] : 0.0) - (mean[k] - center[c]) * factor);
-    }
-    tables.repeat(p, g, 3);
-  }
+  affine_coefficients(p, tables, a.mean, a.rstd, optional<T>(a.weight), optional<T>(a.bias), 1, 2);
+  for (int64_t g = 0; g < p.groups; ++g) tables.repeat(p, g, 3);
   const T* residual = optional<T>(a.residual);
   p.for_each_slot([&](int64_t g, int64_t s) {
     const int64_t start = p.slot_offset(g, s);
@@ -130,14 +138,23 @@ void forward(const ColumnNormArgs& a) {
   });
 }
 
+// The tables of the backward pass: center, the coefficients of dy, x - center and 1, and the shift of forward (whose scale is
+// the coefficient of dy).
+constexpr int64_t kScale = 1, kShift = 4;
+
+template <class T>
+GradInputs<T> inputs_at(const ColumnNormGradArgs& a, const Tables<T>& tables, int64_t group, int64_t start) {
+  const GradInputs<T> all{a.dy.as<T>(), a.x.as<T>(), optional<T>(a.y), tables.get(group, 0), tables.get(group, kScale),
+                          tables.get(group, kShift)};
+  return all.from(start);
+}
+
 // Sums of dy and of dy * (x - mean) for each (group, channel), into slot 0 of `sums` [group][slot][sum, dot][channels].
-template <bool kRelu, class T>
+template <Relu kRelu, class T>
 void gradient_sums(const ColumnNormGradArgs& a, const ColumnPlan& p, const Tables<T>& tables, double* sums) {
-  const T *dy = a.dy.as<T>(), *x = a.x.as<T>(), *y = optional<T>(a.y);
   p.for_each_slot([&](int64_t g, int64_t s) {
     double* to = sums + (g * p.slots + s) * 2 * p.channels;
-    const int64_t at = p.slot_offset(g, s);
-    slot_grad_sums<kRelu>(p, dy + at, kRelu ? y + at : y, x + at, tables.get(g, 0), p.slot_length(s), to, to + p.channels);
+    slot_grad_sums<kRelu>(p, inputs_at(a, tables, g, p.slot_offset(g, s)), p.slot_length(s), to, to + p.channels);
   });
   const int64_t sets = a.mean.shape[1], members = p.channels / sets;
   const double* mean = a.mean.as<double>();
@@ -171,7 +188,7 @@ void parameter_gradients(const ColumnNormGradArgs& a, const ColumnPlan& p, const
 
 // dx = rstd (w dy - mean(w dy) - xhat mean(w dy xhat)), means over the set, as a dy + b (x - center) + c.
 template <class T>
-void input_coefficients(const ColumnNormGradArgs& a, const ColumnPlan& p, const Tables<T>& tables, const double* sums) {
+[[gnu::noinline]] void input_coefficients(const ColumnNormGradArgs& a, const ColumnPlan& p, const Tables<T>& tables, const double* sums) {
   const int64_t sets = a.mean.shape[1], members = p.channels / sets;
   const double *mean = a.mean.as<double>(), *rstd = a.rstd.as<double>();
   const T* weight = optional<T>(a.weight);
@@ -193,21 +210,17 @@ void input_coefficients(const ColumnNormGradArgs& a, const ColumnPlan& p, const 
         tc[c] = static_cast<T>(-r * s1 + r * r * r * s2 * (m - center[c]));
       }
     }
-    tables.repeat(p, g, 4);
+    tables.repeat(p, g, 5);
   }
 }
 
-template <bool kRelu, class T>
+template <Relu kRelu, class T>
 void backward(const ColumnNormGradArgs& a) {
   using V = Vec<T>;
   const ColumnPlan p(a.x, V::lanes);
-  const int64_t sets = a.mean.shape[1], members = p.channels / sets;
   const Tables<T> tables(p);
-  for (int64_t g = 0; g < p.groups; ++g) {
-    for (int64_t c = 0; c < p.channels; ++c)
-      tables.get(g, 0)[c] = static_cast<T>(a.mean.as<double>()[g * sets + c / members]);
-    tables.repeat(p, g, 1);
-  }
+  affine_coefficients(p, tables, a.mean, a.rstd, optional<T>(a.weight), optional<T>(a.bias), kScale, kShift);
+  for (int64_t g = 0; g < p.groups; ++g) tables.repeat(p, g, 5);
   const bool needs_sums = a.training || a.dweight.data || a.dbias.data;
   Scratch<double> sums(needs_sums ? p.groups * p.slots * 2 * p.channels : 1);
   if (needs_sums) {
@@ -216,26 +229,40 @@ void backward(const ColumnNormGradArgs& a) {
   }
   if (!a.dx.data) return;
   input_coefficients(a, p, tables, sums.data);
-  const T *dy = a.dy.as<T>(), *x = a.x.as<T>(), *y = optional<T>(a.y);
-  T *dx = a.dx.as<T>(), *dresidual = a.dresidual.data ? a.dresidual.as<T>() : nullptr;
   p.for_each_slot([&](int64_t g, int64_t s) {
     const int64_t start = p.slot_offset(g, s);
-    const T *center = tables.get(g, 0), *ta = tables.get(g, 1), *tb = tables.get(g, 2), *tc = tables.get(g, 3);
-    const auto gradient = [&](int64_t at, int64_t n) {
-      const V d = load_gradient<kRelu>(dy, y, start + at, n);
-      if (kRelu && dresidual) d.store_n(dresidual + start + at, n);
-      return d;
+    const GradInputs<T> in = inputs_at(a, tables, g, start);
+    const T *tb = tables.get(g, 2), *tc = tables.get(g, 3);
+    T *dx = a.dx.as<T>() + start, *dresidual = a.dresidual.data ? a.dresidual.as<T>() + start : nullptr;
+    // dy may lie where dx is written (or the residual's gradient): each vector is read before it is overwritten.
+    const auto gradient = [&](V d, int64_t at, int64_t c, int64_t n) {
+      const V shift = kRelu == Relu::from_input ? V::load_n(in.shift + c, n) : V::zero();
+      const V v = gradient_before<kRelu>(V::load_n(in.dy + at, n), d, V::load_n(in.scale + c, n), shift,
+                                         kRelu == Relu::from_result ? in.y + at : nullptr, n);
+      if (kRelu != Relu::none && dresidual) v.store_n(dresidual + at, n);
+      return v;
     };
-    if (!a.training)
-      return for_each_vector<T>(p, p.slot_length(s), [&](int64_t at, int64_t c, int64_t n) {
-        (gradient(at, n) * V::load_n(ta + c, n)).store_n(dx + start + at, n);
-      });
     for_each_vector<T>(p, p.slot_length(s), [&](int64_t at, int64_t c, int64_t n) {
-      const V d = V::load_n(x + start + at, n) - V::load_n(center + c, n);
-      const V rest = fma(d, V::load_n(tb + c, n), V::load_n(tc + c, n));
-      fma(gradient(at, n), V::load_n(ta + c, n), rest).store_n(dx + start + at, n);
+      const V d = V::load_n(in.x + at, n) - V::load_n(in.center + c, n);
+      const V scaled = gradient(d, at, c, n);
+      if (a.training) {
+        const V rest = fma(d, V::load_n(tb + c, n), V::load_n(tc + c, n));
+        fma(scaled, V::load_n(in.scale + c, n), rest).store_n(dx + at, n);
+      } else {
+        (scaled * V::load_n(in.scale + c, n)).store_n(dx + at, n);
+      }
     });
   });
+}
+
+template <class T>
+void backward_behind(const ColumnNormGradArgs& a) {
+  if (!a.relu)
+    backward<Relu::none, T>(a);
+  else if (a.y.data)
+    backward<Relu::from_result, T>(a);
+  else
+    backward<Relu::from_input, T>(a);
 }
 
 void check_vector(const Array& a, const Array& x) {
@@ -259,12 +286,12 @@ void check_statistics(const Array& x, const Array& mean, const Array& rstd, bool
 }
 
 void column_norm_forward_impl(const ColumnNormArgs& a) {
-  check_statistics(a.x, a.mean, a.rstd, a.training);
+  check_statistics(a.x, a.mean, a.rstd, a.training || a.known);
   check_like(a.y, a.x);
   if (a.residual.data) check_like(a.residual, a.x);
   for (const Array* v : {&a.weight, &a.bias, &a.running_mean, &a.running_var}) check_vector(*v, a.x);
   PYDL_CHECK((a.running_mean.data != nullptr) == (a.running_var.data != nullptr), "one running statistic without the other");
-  PYDL_CHECK(a.training || a.running_mean.data, "no running statistics");
+  PYDL_CHECK(a.training || a.known || a.running_mean.data, "no running statistics");
   PYDL_CHECK(!a.training || !a.running_mean.data || a.mean.shape[1] == a.x.shape[2], "running statistics are per channel");
   if (a.x.size() == 0) return;
   a.x.dtype == DType::f32 ? forward<float>(a) : forward<double>(a);
@@ -275,17 +302,15 @@ void column_norm_backward_impl(const ColumnNormGradArgs& a) {
   check_like(a.dy, a.x);
   for (const Array* v : {&a.dx, &a.y, &a.dresidual})
     if (v->data) check_like(*v, a.x);
-  PYDL_CHECK(!a.dresidual.data || (a.y.data && a.dx.data), "the gradient of the residual comes with y and dx");
-  for (const Array* v : {&a.weight, &a.dweight, &a.dbias}) check_vector(*v, a.x);
+  PYDL_CHECK(!a.dresidual.data || (a.relu && a.y.data && a.dx.data),
+             "the gradient of the residual comes with y and dx");
+  for (const Array* v : {&a.weight, &a.bias, &a.dweight, &a.dbias}) check_vector(*v, a.x);
   if (a.x.size() == 0) {
     for (const Array* v : {&a.dweight, &a.dbias})
       if (v->data) std::memset(v->data, 0, static_cast<size_t>(v->size() * item_size(v->dtype)));
     return;
   }
-  if (a.y.data)
-    a.x.dtype == DType::f32 ? backward<true, float>(a) : backward<true, double>(a);
-  else
-    a.x.dtype == DType::f32 ? backward<false, float>(a) : backward<false, double>(a);
+  a.x.dtype == DType::f32 ? backward_behind<float>(a) : backward_behind<double>(a);
 }
 
 PYDL_REGISTER(column_norm_forward, column_norm_forward_impl);

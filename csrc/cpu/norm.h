@@ -19,6 +19,7 @@ struct ColumnNormArgs {
   double momentum, eps;
   Array residual;                   // like x, optional: added to the result
   bool relu;                        // and then negative values become 0
+  bool known;                       // mean and rstd are given, as an earlier call wrote them: no statistics are taken or moved
 };
 PYDL_KERNEL(column_norm_forward, void(const ColumnNormArgs& args));
 
@@ -26,9 +27,11 @@ struct ColumnNormGradArgs {
   Array dy, x;        // as in forward
   Array weight;       // [channels], optional
   Array mean, rstd;   // as written by forward
-  Array dx, dweight, dbias;  // each optional
+  Array dx, dweight, dbias;  // each optional; dx may be dy
   bool training;
-  Array y;           // the result, if ReLU followed: dy counts where y > 0
+  bool relu;         // ReLU followed: dy counts where the result was positive
+  Array y;           // that result; without it (and without a residual) the result is computed again from x
+  Array bias;        // for that
   Array dresidual;   // optional, with y and dx: that dy, the gradient of the residual
 };
 PYDL_KERNEL(column_norm_backward, void(const ColumnNormGradArgs& args));

@@ -89,39 +89,54 @@ void column_moments(const T* x, int64_t rows, int64_t width, double* mean, doubl
   }
 }
 
-// dy behind a ReLU with the result y: nothing where y is not positive. Without ReLU y is not looked at.
-template <bool kRelu, class T>
-PYDL_INLINE Vec<T> load_gradient(const T* dy, const T* y, int64_t at, int64_t n) {
-  const Vec<T> g = Vec<T>::load_n(dy + at, n);
-  if constexpr (kRelu) return select(Vec<T>::load_n(y + at, n) > 0.0, g, Vec<T>::zero());
+// What followed the normalisation: nothing, or a ReLU that let through what was positive, seen from its result or computed
+// again from the input (the same operations as in forward give the same bits).
+enum class Relu { none, from_result, from_input };
+
+// dy as it was before the ReLU; d is x - center, scale and shift are those of forward.
+template <Relu kRelu, class T>
+PYDL_INLINE Vec<T> gradient_before(Vec<T> g, Vec<T> d, Vec<T> scale, Vec<T> shift, const T* y, int64_t n) {
+  if constexpr (kRelu == Relu::from_result) return select(Vec<T>::load_n(y, n) > 0.0, g, Vec<T>::zero());
+  if constexpr (kRelu == Relu::from_input) return select(fma(d, scale, shift) > 0.0, g, Vec<T>::zero());
   return g;
 }
 
+// The arrays of the backward pass, and the numbers of each channel.
+template <class T>
+struct GradInputs {
+  const T *dy, *x, *y;
+  const T *center, *scale, *shift;
+  GradInputs from(int64_t at) const { return {dy + at, x + at, y ? y + at : nullptr, center, scale, shift}; }
+};
+
 // The two sums of the backward pass for each column: of dy, and of dy * (x - center).
-template <bool kRelu, class T>
-void column_grad_sums(const T* dy, const T* y, const T* x, const T* center, int64_t rows, int64_t width, double* sum,
-                      double* dot) {
+template <Relu kRelu, class T>
+void column_grad_sums(const GradInputs<T>& in, int64_t rows, int64_t width, double* sum, double* dot) {
   using V = Vec<T>;
   for (int64_t c = 0; c < width; ++c) sum[c] = dot[c] = 0;
   for (int64_t r0 = 0; r0 < rows; r0 += kBlockRows) {
     const int64_t n = least(kBlockRows, rows - r0);
     for_each_tile<T>(width, [&](auto vectors, int64_t c, int64_t columns) {
       constexpr int64_t N = decltype(vectors)::value, L = V::lanes;
-      V s[N], d[N], m[N];
+      V s[N], t[N], center[N], scale[N], shift[N];
       for (int64_t j = 0; j < N; ++j) {
-        s[j] = d[j] = V::zero();
-        m[j] = V::load_n(center + c + j * L, N == 1 ? columns : L);
+        const int64_t k = N == 1 ? columns : L;
+        s[j] = t[j] = V::zero();
+        center[j] = V::load_n(in.center + c + j * L, k);
+        scale[j] = kRelu == Relu::from_input ? V::load_n(in.scale + c + j * L, k) : V::zero();
+        shift[j] = kRelu == Relu::from_input ? V::load_n(in.shift + c + j * L, k) : V::zero();
       }
       for (int64_t r = 0; r < n; ++r)
         for (int64_t j = 0; j < N; ++j) {
           const int64_t at = (r0 + r) * width + c + j * L, k = N == 1 ? columns : L;
-          const V g = load_gradient<kRelu>(dy, y, at, k);
+          const V d = V::load_n(in.x + at, k) - center[j];
+          const V g = gradient_before<kRelu>(V::load_n(in.dy + at, k), d, scale[j], shift[j], in.y ? in.y + at : nullptr, k);
           s[j] += g;
-          d[j] = fma(g, V::load_n(x + at, k) - m[j], d[j]);
+          t[j] = fma(g, d, t[j]);
         }
       for (int64_t i = 0; i < columns; ++i) {
         sum[c + i] += static_cast<double>(s[i / L].v[i % L]);
-        dot[c + i] += static_cast<double>(d[i / L].v[i % L]);
+        dot[c + i] += static_cast<double>(t[i / L].v[i % L]);
       }
     });
   }
@@ -140,14 +155,13 @@ void slot_moments(const ColumnPlan& p, const T* x, int64_t rows, double* mean, d
                  static_cast<double>(rest + f * folded), static_cast<double>(folded));
 }
 
-template <bool kRelu, class T>
-void slot_grad_sums(const ColumnPlan& p, const T* dy, const T* y, const T* x, const T* center, int64_t rows, double* sum,
-                    double* dot) {
-  const int64_t folded = p.fold > 1 ? rows / p.fold : 0, done = folded * p.width;
-  column_grad_sums<kRelu>(dy + done, kRelu ? y + done : y, x + done, center, rows - folded * p.fold, p.channels, sum, dot);
+template <Relu kRelu, class T>
+void slot_grad_sums(const ColumnPlan& p, const GradInputs<T>& in, int64_t rows, double* sum, double* dot) {
+  const int64_t folded = p.fold > 1 ? rows / p.fold : 0;
+  column_grad_sums<kRelu>(in.from(folded * p.width), rows - folded * p.fold, p.channels, sum, dot);
   if (folded == 0) return;
   double wide_sum[kMaxWidth], wide_dot[kMaxWidth];
-  column_grad_sums<kRelu>(dy, y, x, center, folded, p.width, wide_sum, wide_dot);
+  column_grad_sums<kRelu>(in, folded, p.width, wide_sum, wide_dot);
   for (int64_t f = 0; f < p.fold; ++f)
     for (int64_t c = 0; c < p.channels; ++c) {
       sum[c] += wide_sum[f * p.channels + c];

@@ -10,6 +10,8 @@ One module, written in one file for each subject: tensor.pxi, node.pxi, record.p
 maps.pxi (the short way of element-wise ones), backward.pxi.
 """
 
+from weakref import ref as weakref
+
 import numpy as np
 
 cimport cython

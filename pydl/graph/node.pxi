@@ -5,7 +5,8 @@
 cdef class Saved:
     """An array kept for backward: with the tensor it belongs to, if any, and the version it had."""
 
-    cdef object array
+    cdef object array          # None where the node `maker` makes it again
+    cdef Node maker
     cdef TensorCore tensor     # an input; None for intermediate arrays and outputs
     cdef long version
     cdef TensorCore counter    # whose version to compare
@@ -31,6 +32,8 @@ cdef class Node:
     cdef public str module_path
     cdef public tuple non_differentiable
     cdef public bint materialize_grads
+    cdef public bint can_remake     # op.remake(ctx) gives the one output again at the price of a pass over memory
+    cdef object remade              # weak reference to that output, for as long as someone holds it
     cdef object rule           # MapRule of an element-wise function recorded by the short way (maps.pxi)
     cdef tuple constants       # and the constants of that function
     cdef dict __dict__
@@ -88,23 +91,32 @@ cdef class Node:
                 continue
             s = <Saved>item
             if s.counter is not None and s.counter._own_version != s.version:
+                shape = s.array.shape if s.maker is None else s.maker.output_meta[0][0]
                 raise GraphError(
-                    f"[{op_name(self.op)}] a tensor of shape {tuple(s.array.shape)} that backward needs was changed in "
+                    f"[{op_name(self.op)}] a tensor of shape {tuple(shape)} that backward needs was changed in "
                     f"place after use (version {s.counter._own_version}, expected {s.version}); "
                     "change a .clone() of it, or change it after backward"
                 )
+            array = s.array if s.maker is None else s.maker.output_again()
             if not as_tensors:
-                out.append(s.array)
+                out.append(array)
             elif s.tensor is not None:
                 out.append(s.tensor)
             else:
-                t = new_tensor(s.array)
-                if s.output >= 0:
-                    t.node = self
-                    t.output_index = s.output
+                t = new_tensor(array)
+                if s.output >= 0 or s.maker is not None:
+                    t.node = self if s.maker is None else s.maker
+                    t.output_index = max(s.output, 0)
                     t._requires_grad = True
                 out.append(t)
         return tuple(out)
+
+    cdef object output_again(self):
+        array = self.remade()
+        if array is None:
+            array = self.op.remake(self)
+            self.remade = weakref(array)
+        return array
 
     cdef void release(self):
         """Let go of everything kept; an operation that kept nothing can go through backward again."""

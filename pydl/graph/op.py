@@ -34,6 +34,8 @@ class Op:
     ``backward(ctx, *grads)`` returns one gradient per argument of forward (None where there is none). By default it
     works on ndarrays with native kernels; with ``backward_on_tensors = True`` it works on tensors with other ops, and can
     then be differentiated again (``create_graph=True``).
+    ``remake(ctx)`` gives the output again from what was saved, where forward has set ``ctx.can_remake``: an operation that
+    saves this output then keeps the node instead, which costs a pass over memory in its backward and no room until then.
     ``shape(*args)`` is the shape rule: same arguments as forward, raises `ShapeError`, returns the output shape.
     ``cost(out_shape, *args)`` and ``backward_cost(cost, needs)`` feed the profiler, ``summary`` and the roofline.
     ``window(*args)`` is the kernel that slides over the spatial axes (convolution, pooling), None for all other ops.
@@ -50,6 +52,10 @@ class Op:
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
+        raise NotImplementedError
+
+    @staticmethod
+    def remake(ctx: Any) -> Any:
         raise NotImplementedError
 
     @classmethod

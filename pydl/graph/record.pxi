@@ -100,6 +100,8 @@ cdef record_node(Node node, tuple args, list raw, list tensors, tuple arrays):
         t.output_index = j
         t._requires_grad = True
         any_output = True
+        if node.can_remake:
+            Counter.of(t)
     node.non_differentiable = None
     node.output_meta = tuple(meta)
     if node.to_save is None or not any_output:
@@ -115,10 +117,14 @@ cdef record_node(Node node, tuple args, list raw, list tensors, tuple arrays):
         s.output = -1
         for i in range(len(raw)):
             if raw[i] is array and isinstance(args[i], TensorCore):
-                s.tensor = <TensorCore>args[i]
-                if s.tensor._is_inference:
+                t = <TensorCore>args[i]
+                if t._is_inference:
                     raise saved_inference_tensor(node)
-                s.counter = s.tensor._base if s.tensor._base is not None else s.tensor
+                if is_remade(t):
+                    keep_recipe(s, t)
+                    break
+                s.tensor = t
+                s.counter = t._base if t._base is not None else t
                 break
         else:
             for j in range(len(arrays)):
@@ -132,6 +138,25 @@ cdef record_node(Node node, tuple args, list raw, list tensors, tuple arrays):
         saved.append(s)
     node.to_save = None
     node.saved_list = saved
+
+
+# Smaller arrays are not worth a second computation.
+cdef enum:
+    REMADE_FROM = 1 << 16
+
+
+cdef bint is_remade(TensorCore t):
+    """Whether the tensor need not be kept, because its node can make it again; not once it was changed in place."""
+    return t.node is not None and t.node.can_remake and t.data.nbytes >= REMADE_FROM and t._base._own_version == 0
+
+
+cdef keep_recipe(Saved s, TensorCore t):
+    """Keep the node instead of the array; what others hold of the array is used while it lives."""
+    s.array = None
+    s.maker = t.node
+    s.counter = t._base
+    if t.node.remade is None:
+        t.node.remade = weakref(t.data)
 
 
 cdef saved_inference_tensor(Node node):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydl.errors import ArgumentError
-from pydl.nn.fusion import fused, fuses
+from pydl.nn.fusion import commutes, fused, fuses, leaves_pooling
 from pydl.nn.module import Module, Parameter
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
@@ -89,11 +89,16 @@ class Sequential(_Indexed):
         modules = list(self._modules.values())
         i = 0
         while i < len(modules):
-            if i + 1 < len(modules) and fuses(modules[i], modules[i + 1]):
-                input = fused(modules[i], modules[i + 1], input)
+            layer, then, last = (modules[i : i + 3] + [None, None])[:3]
+            pooled = then is not None and last is not None and commutes(then, last)
+            if then is not None and fuses(layer, then) and not (pooled and leaves_pooling(layer)):
+                input = fused(layer, then, input)
+                i += 2
+            elif then is not None and commutes(layer, then):
+                input = layer(then(input))
                 i += 2
             else:
-                input = modules[i](input)
+                input = layer(input)
                 i += 1
         return input
 

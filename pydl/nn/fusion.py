@@ -1,4 +1,5 @@
-"""Layers that follow each other and are computed in one pass over memory, where nobody can tell the difference."""
+"""Layers that follow each other and are computed in one pass over memory, or in another order, where nobody can tell the
+difference."""
 
 from __future__ import annotations
 
@@ -8,11 +9,13 @@ from pydl.nn.conv import Conv1d, Conv2d, Conv3d
 from pydl.nn.functional_modules import ReLU
 from pydl.nn.module import Module
 from pydl.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from pydl.nn.pool import MaxPool1d, MaxPool2d, MaxPool3d
 
 __all__ = ["conv_act", "norm_act"]
 
 _NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
 _CONVOLUTIONS = (Conv1d, Conv2d, Conv3d)
+_MAX_POOLS = (MaxPool1d, MaxPool2d, MaxPool3d)
 
 
 def fuses(layer: Module, activation: Module) -> bool:
@@ -20,6 +23,21 @@ def fuses(layer: Module, activation: Module) -> bool:
     if type(activation) is not ReLU or (type(layer) not in _NORMS and type(layer) not in _CONVOLUTIONS):
         return False
     return not layer.has_hooks() and not activation.has_hooks()
+
+
+def commutes(activation: Module, pool: Module) -> bool:
+    """Whether ReLU and max-pooling may change places, which changes no bit of the result or of a gradient.
+
+    The largest of a window stays the largest. Pooled first, ReLU has a fraction of the numbers to go over, and the large array
+    need not be kept for backward: which element won is one byte, and whether it was positive the small result tells.
+    """
+    pools = type(pool) in _MAX_POOLS and not pool.return_indices and not pool.has_hooks()
+    return pools and type(activation) is ReLU and not activation.has_hooks()
+
+
+def leaves_pooling(layer: Module) -> bool:
+    """Whether ReLU is better left to `commutes`: behind a convolution, which would keep its result for ReLU alone."""
+    return type(layer) in _CONVOLUTIONS
 
 
 def fused(layer: Module, activation: Module, input: Any) -> Any:

@@ -51,7 +51,8 @@ def _check_vectors(op: str, channels: int, **vectors: np.ndarray | None) -> None
 class _ChannelNorm(Op):
     """Statistics over (sets of) channels; forward saves the input and two numbers per set.
 
-    With a residual and ReLU in the same pass, the gradient's mask is taken from the output.
+    Behind ReLU in the same pass, the gradient's mask is computed again from the input, or taken from the output where a residual
+    was added. Without a residual the output can be made again: an operation that follows need not keep it.
     """
 
     backward_on_tensors = True
@@ -73,39 +74,52 @@ class _ChannelNorm(Op):
         y = _empty_channels_last(x.shape, x.dtype)
         flat = [None if v is None else contiguous(v) for v in (weight, bias)]
         _core.column_norm(rows, _rows(y, joined), *flat, running_mean, running_var, mean, rstd, training, momentum, eps,
-                          None if residual is None else _rows(_channels_last(residual), joined), relu)
-        ctx.save(x, weight, y if relu else None)
+                          None if residual is None else _rows(_channels_last(residual), joined), relu, False)
+        ctx.save(x, weight, bias, y if relu and residual is not None else None)
+        ctx.can_remake = residual is None
         ctx.copy = None if source is x else source  # x in the kernels' layout
         ctx.statistics = mean, rstd
-        ctx.training, ctx.joined, ctx.eps = training, joined, eps
+        ctx.training, ctx.joined, ctx.eps, ctx.relu = training, joined, eps, relu
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        x, weight, y = ctx.saved
+    def remake(ctx: Any) -> np.ndarray:
+        """The output once more, to the last bit."""
+        x, weight, bias, _ = ctx.saved_arrays
+        y = _empty_channels_last(x.shape, x.dtype)
+        flat = [None if v is None else contiguous(v) for v in (weight, bias)]
+        _core.column_norm(_rows(x if ctx.copy is None else ctx.copy, ctx.joined), _rows(y, ctx.joined), *flat, None, None,
+                          *ctx.statistics, False, 0.0, ctx.eps, None, ctx.relu, True)
+        return y
+
+    @classmethod
+    def backward(cls, ctx: Any, g: Any) -> Any:
+        x, weight, bias, y = ctx.saved
         statistics, training, joined, copied = ctx.statistics, ctx.training, ctx.joined, ctx.copy
         formula = partial(channel_formula, statistics=None if training else statistics, sets=statistics[0].shape[1],
                           joined=joined, eps=ctx.eps)
 
-        def run(g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, needs: Sequence[bool], *masked: Any) -> Any:
+        def run(g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, needs: Sequence[bool], *behind: Any) -> Any:
             dx = _empty_channels_last(x.shape, x.dtype) if needs[0] else None
             dw, db = (empty(x.shape[1:2], x.dtype) if need else None for need in needs[1:])
             source = x if copied is None else copied
             _core.column_norm_backward(
                 _rows(_channels_last(g), joined), _rows(source, joined), None if weight is None else contiguous(weight),
-                *statistics, None if dx is None else _rows(dx, joined), dw, db, training, *(masked or (None, None)))
+                *statistics, None if dx is None else _rows(dx, joined), dw, db, training, *(behind or (False, None, None, None)))
             return dx, dw, db
 
         wants_residual = len(ctx.needs) > 10 and ctx.needs[10]
-        if y is None:
+        if not ctx.relu:
             grads = gradients(g, x, weight, run, formula, ctx.needs[:3])
             return (*grads, *(None,) * 7, g if wants_residual else None)
         if is_grad_enabled():  # to be differentiated again: the mask is a constant factor
-            g = mul(g, wrap((y.data > 0).astype(g.data.dtype)))
+            result = cls.remake(ctx) if y is None else y.data
+            g = mul(g, wrap((result > 0).astype(g.data.dtype)))
             return (*gradients(g, x, weight, run, formula, ctx.needs[:3]), *(None,) * 7, g if wants_residual else None)
         passed = _empty_channels_last(x.data.shape, x.data.dtype) if wants_residual else None
         needs = (ctx.needs[0] or wants_residual, *ctx.needs[1:3])
-        grads = run(g.data, x.data, None if weight is None else weight.data, needs, _rows(y.data, joined),
+        grads = run(g.data, x.data, None if weight is None else weight.data, needs, True,
+                    None if y is None else _rows(y.data, joined), None if bias is None else contiguous(bias.data),
                     None if passed is None else _rows(passed, joined))
         return tuple(None if d is None else wrap(d) for d in (*grads, *(None,) * 7, passed))
 

@@ -333,16 +333,16 @@ def test_threads_with_running_statistics():
 def test_native_code_checks_what_it_reads():
     x, y, v, s = (np.zeros(n, np.float32) for n in ((2, 3, 4), (2, 3, 4), 4, 4))
     stat, rows = np.zeros((2, 4)), np.zeros(2)
-    good = [x, y, v, v, None, None, stat, stat.copy(), True, 0.1, EPS, x, True]
+    good = [x, y, v, v, None, None, stat, stat.copy(), True, 0.1, EPS, x, True, False]
     _core.column_norm(*good)
     for at, bad in ((0, x[:, ::2]), (1, y[:1]), (2, np.zeros(3, np.float32)), (3, v.astype(np.float64)), (4, s), (6, stat[:1]),
                     (6, stat.astype(np.float32)), (7, np.zeros((2, 3))), (8, False), (11, x[:1])):
         with pytest.raises(_core.NativeError):
             _core.column_norm(*good[:at], bad, *good[at + 1 :])
-    good = [x, x, v, stat, stat, y, s, s.copy(), True, x, y.copy()]
+    good = [x, x, v, stat, stat, y, s, s.copy(), True, True, x, v, y.copy()]
     _core.column_norm_backward(*good)
-    for at, bad in ((0, x[:1]), (2, v[:3]), (3, stat[:, :3]), (5, y[:, :, :2]), (6, s[:2]), (7, s.astype(np.float64)), (9, None),
-                    (9, x[:1]), (10, y[:1])):
+    for at, bad in ((0, x[:1]), (2, v[:3]), (3, stat[:, :3]), (5, y[:, :, :2]), (6, s[:2]), (7, s.astype(np.float64)), (9, False),
+                    (10, None), (10, x[:1]), (11, v[:3]), (12, y[:1])):
         with pytest.raises(_core.NativeError):
             _core.column_norm_backward(*good[:at], bad, *good[at + 1 :])
     m = np.zeros((2, 4), np.float32)
