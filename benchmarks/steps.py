@@ -1,7 +1,8 @@
 """A whole training step (zero_grad, forward, cross-entropy, backward, SGD with momentum) or a forward pass beside PyTorch's.
 
 Both start from the same weights. Loss and gradients of the first step (the output, without training) are compared with those of
-PyTorch in float64 before anything is timed: pydl may be wrong by a few times what PyTorch's float32 is wrong by. PyTorch runs in several configurations, each in a process of its own; its fastest one then takes turns with pydl.
+PyTorch in float64 before anything is timed: pydl may be wrong by a few times what PyTorch's float32 is wrong by. PyTorch runs in
+several configurations, each in a process of its own; its fastest one then takes turns with pydl.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def measure(case: str, threads: int, rounds: int, inference: bool, compiled: boo
             with Side(f"PyTorch, {peer}", case, "torch", folder, threads, inference, options, environment) as side:
                 errors[peer] = side.error()[0]
                 if not error <= max(_ROUNDING, _TIMES_PEER * errors["eager"]):
-                    raise SystemExit(f"{case}: {where} is wrong by {error:.2g} (relative, against float64) in pydl and nothing by more "
-                                     f"than {errors['eager']:.2g} in PyTorch; nothing was timed")  # fmt: skip
+                    raise SystemExit(f"{case}: {where} is wrong by {error:.2g} (relative, against float64) in pydl and nothing by "
+                                     f"more than {errors['eager']:.2g} in PyTorch; nothing was timed")  # fmt: skip
                 tried[peer] = sorted(_warm(side, 3))[1]
         best = min(tried, key=lambda n: tried[n])
         with Side(f"PyTorch, {best}", case, "torch", folder, threads, inference, *setups[best]) as theirs:

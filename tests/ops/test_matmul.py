@@ -121,7 +121,7 @@ def test_exact_around_the_block_edges(size, isa):
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("m", [1, 3, 7, 8, 9, 31, 32, 33])
 def test_exact_with_few_rows_and_many_weights(m, isa):
-    """Up to 32 rows: weights are read as they lie, in rows along K (48 columns a piece) or along the columns (256 or 128 a piece)."""
+    """Up to 32 rows: weights are read as they lie, in rows along K (48 columns a piece) or along the columns (256 or 128)."""
     rng = np.random.default_rng(2)
     with instruction_set(isa):
         for n, k in ((300, 257), (65, 1030), (1, 70_001), (3000, 22), (51, 2049)):
