@@ -40,8 +40,8 @@ def measure(case: str, threads: int, rounds: int, inference: bool, compiled: boo
             with Side(f"PyTorch, {peer}", case, "torch", folder, threads, inference, options, environment) as side:
                 errors[peer] = side.error()[0]
                 if not error <= max(_ROUNDING, _TIMES_PEER * errors["eager"]):
-                    raise SystemExit(f"{case}: {where} is wrong by {error:.2g} (relative, against float64) in pydl and nothing by "
-                                     f"more than {errors['eager']:.2g} in PyTorch; nothing was timed")  # fmt: skip
+                    raise SystemExit(f"{case}: {where} is wrong by {error:.2g} (relative, against float64) in pydl and nothing "
+                                     f"by more than {errors['eager']:.2g} in PyTorch; nothing was timed")  # fmt: skip
                 tried[peer] = sorted(_warm(side, 3))[1]
         best = min(tried, key=lambda n: tried[n])
         with Side(f"PyTorch, {best}", case, "torch", folder, threads, inference, *setups[best]) as theirs:

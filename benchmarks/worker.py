@@ -2,7 +2,8 @@
 
 It answers lines of JSON on standard input with lines of JSON: {"do": "write", "file"} keeps the first result in a file, {"do":
 "check", "file"} compares the first result with that one, {"do": "run", "times"} gives seconds a step, {"do": "memory"} gives
-peak memory above that after the model was made, and what a step asks of the system. A process of its own makes peaks comparable and lets a configuration have its own environment.
+peak memory above that after the model was made, and what a step asks of the system. A process of its own
+makes peaks comparable and lets a configuration have its own environment.
 """
 
 from __future__ import annotations
