@@ -1,12 +1,14 @@
 #include "core/allocator.h"
 
 #include <pthread.h>
+#include <sys/sysinfo.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -46,6 +48,14 @@ int64_t block_bytes(int64_t bytes) {
 constexpr int64_t kPeriod = 1 << 15;               // large blocks: some ten steps of a large network
 constexpr int64_t kSlack = int64_t{64} << 20;      // not worth giving back
 
+// Memory and swap of the machine. Addresses of the arena cost nothing, so the system would grant more than it can ever keep,
+// and end the process when that is touched.
+int64_t machine_bytes() {
+  struct sysinfo info {};
+  if (sysinfo(&info) != 0) return std::numeric_limits<int64_t>::max();
+  return static_cast<int64_t>(info.totalram + info.totalswap) * info.mem_unit;
+}
+
 struct Pool {
   std::mutex mutex;
   std::array<std::vector<void*>, kClasses> free;
@@ -53,6 +63,7 @@ struct Pool {
   int64_t small = 0;  // bytes in `free`
   int64_t current = 0, peak = 0, recent_peak = 0, cap = -1, allocations = 0, system_allocations = 0;
   int64_t period = 0, period_peak = 0, last_peak = 0;
+  const int64_t most = machine_bytes();
   bool enabled = true;
 
   Pool() {
@@ -95,6 +106,7 @@ struct Pool {
 
   void* find(int64_t bytes, int64_t rounded) {
     if (is_large(bytes)) {
+      if (rounded > most - current) return nullptr;
       bool fresh = false;
       void* block = arena.allocate(rounded, &fresh);
       system_allocations += fresh;
