@@ -6,7 +6,7 @@
 
 namespace pydl {
 
-// How 3x3 convolutions of stride 1 in float32 may be computed; others are sums of products in any case.
+// How 3x3 and 5x5 convolutions of stride 1 in float32 may be computed; others are sums of products in any case.
 enum class ConvMethod : uint8_t { automatic, gemm, winograd2, winograd4 };
 
 struct ConvArgs {

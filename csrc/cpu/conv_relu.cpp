@@ -81,7 +81,7 @@ void relu_gradient(const ReluArgs& a) {
 
 void dispatch(const ReluArgs& a) {
   for (const Array* v : {&a.dy, &a.y, &a.dx})
-    PYDL_CHECK(v->dtype == a.y.dtype && v->contiguous() && v->size() == a.rows * a.channels, "expected arrays of rows x channels");
+    PYDL_CHECK(v->dtype == a.y.dtype && v->contiguous() && v->size() == a.rows * a.channels, "expected rows x channels");
   PYDL_CHECK(!a.sums.data || (a.sums.dtype == a.y.dtype && a.sums.contiguous() && a.sums.size() == a.channels),
              "sums of the wrong shape or dtype");
   PYDL_CHECK(a.y.dtype == DType::f32 || a.y.dtype == DType::f64, "expected float32 or float64");

@@ -1,5 +1,5 @@
 // Winograd convolution, forward and data gradient (which is the forward of the output's gradient with the filter turned
-// around). Per position p of a tile: products[p] = inputs[p] (tiles x C) weights[p] (C x O), (M + 2)^2 matrix products.
+// around). Per position p of a tile: products[p] = inputs[p] (tiles x C) weights[p] (C x O), W::size^2 matrix products.
 //
 // Two schedules. Many tiles: the weights are transformed once; each thread takes a block of tiles through all three stages, so
 // that its transformed inputs and products stay in the cache of one core. Many channels on few tiles: the weights are larger than
@@ -41,17 +41,16 @@ Correlation forward_of(const ConvArgs& a) {
 }
 
 Correlation data_gradient_of(const ConvArgs& a) {
-  const int64_t* s = a.weight.strides;
-  return {a.batch, a.channels_out, a.channels_in, {a.out[1], a.out[2]}, {a.in[1], a.in[2]}, {2 - a.pad[1], 2 - a.pad[2]},
-          a.y.as<float>(), a.x.as<float>(), a.weight.as<float>() + 2 * s[3] + 2 * s[4], s[1], s[0], {-s[3], -s[4]},
+  const int64_t *s = a.weight.strides, last = a.kernel[1] - 1;
+  return {a.batch, a.channels_out, a.channels_in, {a.out[1], a.out[2]}, {a.in[1], a.in[2]}, {last - a.pad[1], last - a.pad[2]},
+          a.y.as<float>(), a.x.as<float>(), a.weight.as<float>() + last * (s[3] + s[4]), s[1], s[0], {-s[3], -s[4]},
           {a.bias.data ? a.bias.as<float>() : nullptr, false}};
 }
 
 // Sizes of the transformed arrays. Inputs: [position][block of K][panel of rows][row][Pitch]. Weights: [panel of
 // columns][position][block of K][k][column]. Products: [position][tile][pitch].
-template <int Outputs, int64_t Pitch>
+template <class W, int64_t Pitch>
 struct Layout {
-  using W = Winograd<Outputs>;
   static constexpr int64_t positions = W::size * W::size;
   static constexpr int64_t rows = Tile<float>::rows, columns = Tile<float>::columns;
   int64_t channels, k_blocks, tiles;  // tiles that one call holds
@@ -66,10 +65,9 @@ struct Layout {
 };
 
 // Transforms tiles [first, first + count) into rows [row, row + count) of `to`.
-template <int Outputs, int64_t Pitch>
-void transform_inputs(const Layout<Outputs, Pitch>& l, const Tiling& t, const float* x, int64_t first, int64_t count, int64_t row,
+template <class W, int64_t Pitch>
+void transform_inputs(const Layout<W, Pitch>& l, const Tiling& t, const float* x, int64_t first, int64_t count, int64_t row,
                       float* to, float* border) {
-  using W = Winograd<Outputs>;
   TilePlace at(t, first);
   for (int64_t i = row; i < row + count; ++i, at.advance(t))
     for (int64_t kb = 0; kb < l.k_blocks; ++kb) {
@@ -80,40 +78,42 @@ void transform_inputs(const Layout<Outputs, Pitch>& l, const Tiling& t, const fl
     }
 }
 
-// The nine taps of `n` outputs (at most one vector) for one input channel, as [tap][output]; outputs beyond are zero.
+// The T x T taps of `n` outputs (at most one vector) for one input channel, as [tap][output]; outputs beyond are zero.
+template <int64_t T>
 PYDL_INLINE void gather_taps(const Correlation& g, const float* w, int64_t n, float* taps) {
   constexpr int64_t L = Lane::lanes;
-  const bool forwards = g.w_tap[0] == 3 && g.w_tap[1] == 1, backwards = g.w_tap[0] == -3 && g.w_tap[1] == -1;
+  const bool forwards = g.w_tap[0] == T && g.w_tap[1] == 1, backwards = g.w_tap[0] == -T && g.w_tap[1] == -1;
   if (!forwards && !backwards) {
-    for (int64_t t = 0; t < 9; ++t)
+    for (int64_t t = 0; t < T * T; ++t)
       for (int64_t o = 0; o < L; ++o)
-        taps[t * L + o] = o < n ? w[o * g.w_out + t / 3 * g.w_tap[0] + t % 3 * g.w_tap[1]] : 0.0f;
+        taps[t * L + o] = o < n ? w[o * g.w_out + t / T * g.w_tap[0] + t % T * g.w_tap[1]] : 0.0f;
     return;
   }
-  const float* from = backwards ? w - 8 : w;
-  for (int64_t t = 0; t < 9; t += L)
-    transpose_square(from + t, g.w_out, n, min64(9 - t, L), backwards ? taps + (8 - t) * L : taps + t * L, backwards ? -L : L, true);
+  constexpr int64_t last = T * T - 1;
+  const float* from = backwards ? w - last : w;
+  for (int64_t t = 0; t <= last; t += L)
+    transpose_square(from + t, g.w_out, n, min64(last + 1 - t, L), taps + (backwards ? last - t : t) * L, backwards ? -L : L,
+                     true);
 }
 
 // The weights of one panel of output channels.
-template <int Outputs, int64_t Pitch>
-void transform_weights(const Layout<Outputs, Pitch>& l, const Correlation& g, int64_t o0, float* to) {
-  using W = Winograd<Outputs>;
-  constexpr int64_t L = Lane::lanes, columns = Tile<float>::columns;
-  alignas(64) float taps[9 * L];
+template <class W, int64_t Pitch>
+void transform_weights(const Layout<W, Pitch>& l, const Correlation& g, int64_t o0, float* to) {
+  constexpr int64_t L = Lane::lanes, T = W::taps, columns = Tile<float>::columns;
+  alignas(64) float taps[T * T * L];
   for (int64_t c = 0; c < g.channels; ++c)
     for (int64_t o = 0; o < columns; o += L) {
-      gather_taps(g, g.w + (o0 + o) * g.w_out + c * g.w_in, max64(0, min64(L, g.outputs - o0 - o)), taps);
-      transform_patch<3, W::size>(taps, 3 * L, L, L, to + c * columns + o, l.weight_position(),
+      gather_taps<T>(g, g.w + (o0 + o) * g.w_out + c * g.w_in, max64(0, min64(L, g.outputs - o0 - o)), taps);
+      transform_patch<T, W::size>(taps, T * L, L, L, to + c * columns + o, l.weight_position(),
                                   [](const Lane* d, Lane* r) { W::weight(d, r); });
     }
 }
 
 // products[p] (count x panels of columns) = inputs[p] weights[p]
-template <int Outputs, int64_t Pitch>
-void multiply(const Layout<Outputs, Pitch>& l, const float* inputs, int64_t count, const float* weights, int64_t outputs,
+template <class W, int64_t Pitch>
+void multiply(const Layout<W, Pitch>& l, const float* inputs, int64_t count, const float* weights, int64_t outputs,
               float* products, int64_t pitch, int64_t position) {
-  using Y = Layout<Outputs, Pitch>;
+  using Y = Layout<W, Pitch>;
   for (int64_t p = 0; p < Y::positions; ++p)
     for (int64_t kb = 0; kb < l.k_blocks; ++kb)
       for (int64_t o = 0; o < outputs; o += Y::columns) {
@@ -132,10 +132,9 @@ void multiply(const Layout<Outputs, Pitch>& l, const float* inputs, int64_t coun
 }
 
 // The results of tiles [first, first + count) for output channels [o0, o0 + outputs).
-template <int Outputs>
+template <class W>
 void transform_products(const Correlation& g, const Tiling& t, const float* products, int64_t pitch, int64_t position,
                         int64_t first, int64_t count, int64_t o0, int64_t outputs) {
-  using W = Winograd<Outputs>;
   constexpr int64_t L = Lane::lanes, S = W::size, M = W::outputs;
   const int64_t row = g.out[1] * g.outputs;
   TilePlace at(t, first);
@@ -162,17 +161,17 @@ void transform_products(const Correlation& g, const Tiling& t, const float* prod
 }
 
 // Rows of the last panel that hold no tile: they are multiplied, though not stored.
-template <int Outputs, int64_t Pitch>
-void clear_rest(const Layout<Outputs, Pitch>& l, int64_t count, float* inputs) {
+template <class W, int64_t Pitch>
+void clear_rest(const Layout<W, Pitch>& l, int64_t count, float* inputs) {
   const int64_t rest = ceil_div(count, l.rows) * l.rows - count;
   if (rest == 0) return;
   for (int64_t p = 0; p < l.positions * l.k_blocks; ++p)
     std::memset(inputs + p * l.input_block() + count * Pitch, 0, static_cast<size_t>(rest * Pitch) * sizeof(float));
 }
 
-template <int Outputs, int64_t Pitch>
+template <class W, int64_t Pitch>
 void by_tiles(const Correlation& g, const Tiling& t, int64_t tiles, int64_t block) {
-  using Y = Layout<Outputs, Pitch>;
+  using Y = Layout<W, Pitch>;
   const Y l(g.channels, block);
   const int64_t panels = ceil_div(g.outputs, Y::columns), pitch = panels * Y::columns + 16, position = block * pitch;
   Scratch<float> weights(panels * l.weight_panel());
@@ -185,13 +184,13 @@ void by_tiles(const Correlation& g, const Tiling& t, int64_t tiles, int64_t bloc
     transform_inputs(l, t, g.x, begin, end - begin, 0, inputs.data, border.data);
     clear_rest(l, end - begin, inputs.data);
     multiply(l, inputs.data, end - begin, weights.data, g.outputs, products.data, pitch, position);
-    transform_products<Outputs>(g, t, products.data, pitch, position, begin, end - begin, 0, g.outputs);
+    transform_products<W>(g, t, products.data, pitch, position, begin, end - begin, 0, g.outputs);
   });
 }
 
-template <int Outputs, int64_t Pitch>
+template <class W, int64_t Pitch>
 void by_panels(const Correlation& g, const Tiling& t, int64_t tiles) {
-  using Y = Layout<Outputs, Pitch>;
+  using Y = Layout<W, Pitch>;
   const Y l(g.channels, tiles);
   const int64_t panels = ceil_div(g.outputs, Y::columns), pitch = Y::columns + 16, position = tiles * pitch;
   Scratch<float> inputs(l.inputs());
@@ -206,37 +205,39 @@ void by_panels(const Correlation& g, const Tiling& t, int64_t tiles) {
       const int64_t o = j * Y::columns, n = min64(g.outputs - o, Y::columns);
       transform_weights(l, g, o, weights.data);
       multiply(l, inputs.data, tiles, weights.data, n, products.data, pitch, position);
-      transform_products<Outputs>(g, t, products.data, pitch, position, 0, tiles, o, n);
+      transform_products<W>(g, t, products.data, pitch, position, 0, tiles, o, n);
     }
   });
 }
 
-template <int Outputs, int64_t Pitch>
+template <class W, int64_t Pitch>
 void correlate_pitched(const Correlation& g) {
-  const Tiling t = input_tiling<Outputs>(g.in[0], g.in[1], g.channels, g.out[0], g.out[1], g.pad);
+  const Tiling t = input_tiling<W>(g.in[0], g.in[1], g.channels, g.out[0], g.out[1], g.pad);
   const int64_t tiles = g.batch * t.per_image();
   // Measured: with few weights, small blocks keep everything in the cache of a core; with many, large blocks use each weight
   // more often. A few tiles must not end as a single block: then threads share the panels.
-  constexpr int64_t positions = Winograd<Outputs>::size * Winograd<Outputs>::size;
+  constexpr int64_t positions = W::size * W::size;
   constexpr int64_t kManyWeights = int64_t{1} << 20, kFewTiles = 20 * kPanelRows;
   const bool many = positions * g.channels * g.outputs > kManyWeights;
-  if (many && tiles <= kFewTiles) return by_panels<Outputs, Pitch>(g, t, tiles);
+  if (many && tiles <= kFewTiles) return by_panels<W, Pitch>(g, t, tiles);
   const int64_t panels = many ? min64(8, ceil_div(tiles, 8 * kPanelRows)) : min64(2, ceil_div(tiles, kPanelRows));
-  by_tiles<Outputs, Pitch>(g, t, tiles, panels * kPanelRows);
+  by_tiles<W, Pitch>(g, t, tiles, panels * kPanelRows);
 }
 
-template <int Outputs>
+template <class W>
 void correlate(const Correlation& g) {
   if (g.batch * g.out[0] * g.out[1] * g.outputs == 0) return;
-  if (g.channels <= 64) return correlate_pitched<Outputs, 64 + 16>(g);
-  if (g.channels <= 128) return correlate_pitched<Outputs, 128 + 16>(g);
-  correlate_pitched<Outputs, kPitch>(g);
+  if (g.channels <= 64) return correlate_pitched<W, 64 + 16>(g);
+  if (g.channels <= 128) return correlate_pitched<W, 128 + 16>(g);
+  correlate_pitched<W, kPitch>(g);
 }
 
-void forward(const ConvArgs& a, int tile) { tile == 4 ? correlate<4>(forward_of(a)) : correlate<2>(forward_of(a)); }
-void data_gradient(const ConvArgs& a, int tile) {
-  tile == 4 ? correlate<4>(data_gradient_of(a)) : correlate<2>(data_gradient_of(a));
+void correlate_tiled(const ConvArgs& a, const Correlation& g, int tile) {
+  if (a.kernel[1] == 5) return correlate<Winograd<2, 5>>(g);
+  tile == 4 ? correlate<Winograd<4, 3>>(g) : correlate<Winograd<2, 3>>(g);
 }
+void forward(const ConvArgs& a, int tile) { correlate_tiled(a, forward_of(a), tile); }
+void data_gradient(const ConvArgs& a, int tile) { correlate_tiled(a, data_gradient_of(a), tile); }
 
 PYDL_REGISTER(winograd_forward, forward);
 PYDL_REGISTER(winograd_data_gradient, data_gradient);

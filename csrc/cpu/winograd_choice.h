@@ -11,35 +11,36 @@ inline bool winograd_fits(const ConvArgs& a) {
   if (a.x.dtype != DType::f32 || a.groups != 1 || a.channels_in == 0) return false;
   if (a.in[0] != 1 || a.out[0] != 1 || a.kernel[0] != 1 || a.pad[0] != 0) return false;
   for (int d = 1; d < 3; ++d)
-    if (a.kernel[d] != 3 || a.stride[d] != 1 || a.dilation[d] != 1) return false;
-  return true;
+    if (a.kernel[d] != a.kernel[1] || a.stride[d] != 1 || a.dilation[d] != 1) return false;
+  return a.kernel[1] == 3 || a.kernel[1] == 5;
 }
 
 // Estimated work, in units of one multiplication of a matrix product (measured with AVX-512 on one core; other levels scale
 // all of them alike).
 inline double winograd_work(const ConvArgs& a, Direction direction, int64_t tile) {
-  const int64_t* size = direction == Direction::data_gradient ? a.in : a.out;
-  const double tiles = static_cast<double>(a.batch * ((size[1] + tile - 1) / tile) * ((size[2] + tile - 1) / tile));
+  const int64_t* image = direction == Direction::data_gradient ? a.in : a.out;
+  const double tiles = static_cast<double>(a.batch * ((image[1] + tile - 1) / tile) * ((image[2] + tile - 1) / tile));
   const double c = static_cast<double>(a.channels_in), o = static_cast<double>(a.channels_out);
-  const double positions = tile == 4 ? 36 : 16;
+  const int64_t size = tile + a.kernel[1] - 1;
+  const double positions = static_cast<double>(size * size);
   const double per_value = 6, per_weight = 12;  // per transformed value
   return positions * (tiles * (c + 8) * (o + 8) + per_value * tiles * (c + o) + per_weight * c * o);
 }
 
 inline double product_work(const ConvArgs& a) {
-  return 9.0 * static_cast<double>(a.batch * a.out[1] * a.out[2]) * static_cast<double>(a.channels_in) *
-         static_cast<double>(a.channels_out);
+  return static_cast<double>(a.kernel[1] * a.kernel[2]) * static_cast<double>(a.batch * a.out[1] * a.out[2]) *
+         static_cast<double>(a.channels_in) * static_cast<double>(a.channels_out);
 }
 
-// 4 or 2: Winograd with tiles of so many outputs; 0: products as they stand.
+// 4 or 2: Winograd with tiles of so many outputs (2 for 5x5 filters); 0: products as they stand.
 inline int winograd_tile(const ConvArgs& a, Direction direction) {
   if (a.method == ConvMethod::gemm || !winograd_fits(a)) return 0;
   if (a.method == ConvMethod::winograd2) return 2;
   if (a.method == ConvMethod::winograd4) return 4;
   if (a.channels_in < 16 || a.channels_out < 16) return 0;
-  const double two = winograd_work(a, direction, 2), four = winograd_work(a, direction, 4);
+  const double two = winograd_work(a, direction, 2), four = a.kernel[1] == 5 ? two : winograd_work(a, direction, 4);
   if (product_work(a) <= (two < four ? two : four)) return 0;
-  return four <= two ? 4 : 2;
+  return four < two ? 4 : 2;
 }
 
 }  // namespace

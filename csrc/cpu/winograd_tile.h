@@ -1,16 +1,16 @@
 // The transforms of Winograd convolution along one axis, and over a tile. Internal linkage: compiled per instruction set.
 //
-// Forward:          Y  = A' [(G g G') * (B' d B)] A      d: (M+2)^2 inputs, g: 3x3, Y: M x M outputs, * element by element
+// Forward:          Y  = A' [(G g G') * (B' d B)] A      d: (M+K-1)^2 inputs, g: KxK, Y: M x M outputs, * by element
 // Weight gradient:  dg = G' [(A dY A') * (B' d B)] G     (the same map, transposed in g)
-// They interpolate polynomials at the points 0, +-a, +-b and infinity (0, +-1, infinity for M = 2). The row of B' for point p
+// They interpolate polynomials at the points 0, +-a, +-b and infinity (0, +-1, infinity for K = 3, M = 2). Row p of B'
 // holds the coefficients of the product of (x - q) over the other points, G the powers of p over the product of (p - q), A
 // the powers of p.
 //
 // Accuracy. The points decide how far the rounding of transformed values is amplified. Relative L2 error against float64,
 // normal data, 64 channels, forward and weight gradient alike: (a, b) = (1, 2), the textbook's: 1.7e-6; (5/8, 3/2): 7.7e-7, the
-// best of those tried ((1/2, 1) 1.7e-6, (3/4, 3/2) 8.4e-7, (2/3, 3/2) 7.7e-7, (3/5, 8/5) 7.9e-7); M = 2: 2e-7; the sum in its
-// usual order: 1.3e-7. The powers and products of 5/8 and 3/2 in A and B are exact in binary; G rounds. With more channels the
-// error grows as that of any float32 sum. The error is relative to the largest values of the tile, not to each element: an
+// best of those tried ((1/2, 1) 1.7e-6, (3/4, 3/2) 8.4e-7, (2/3, 3/2) 7.7e-7, (3/5, 8/5) 7.9e-7); M = 2: 2e-7; K = 5, M = 2
+// 0.9e-6 to 1.7e-6; the sum in its usual order: 1.3e-7. The powers and products of 5/8 and 3/2 in A and B are exact in binary; G
+// rounds. With more channels the error grows as that of any float32 sum. The error is relative to the largest values of the tile, not to each element: an
 // output near zero by cancellation has fewer correct digits. Inputs beyond 1e36 may overflow on the way, and a NaN or an
 // infinity reaches (as NaN) every output of each tile whose inputs contain it.
 #pragma once
@@ -21,12 +21,12 @@ namespace {
 
 using Lane = Vec<float>;
 
-template <int Outputs>
+template <int Outputs, int Taps>
 struct Winograd;
 
-template <>
-struct Winograd<4> {
-  static constexpr int64_t outputs = 4, size = 6;
+// What all maps of six points share: 4 outputs of 3 taps, or 2 of 5.
+struct SixPoints {
+  static constexpr int64_t size = 6;
   static constexpr double a = 0.625, b = 1.5, a2 = a * a, b2 = b * b;
   static constexpr double n0 = 1 / (a2 * b2), na = 1 / (2 * a2 * (a2 - b2)), nb = 1 / (2 * b2 * (b2 - a2));
 
@@ -40,6 +40,12 @@ struct Winograd<4> {
     t[4] = fma(ob, Lane::splat(-b), eb);
     t[5] = fma(d[1], Lane::splat(a2 * b2), fma(d[3], Lane::splat(-(a2 + b2)), d[5]));
   }
+};
+
+template <>
+struct Winograd<4, 3> : SixPoints {
+  static constexpr int64_t outputs = 4, taps = 3;
+
   static PYDL_INLINE void weight(const Lane* g, Lane* u) {  // G
     const Lane ea = fma(g[2], Lane::splat(a2), g[0]) * na, oa = g[1] * (a * na);
     const Lane eb = fma(g[2], Lane::splat(b2), g[0]) * nb, ob = g[1] * (b * nb);
@@ -76,8 +82,46 @@ struct Winograd<4> {
 };
 
 template <>
-struct Winograd<2> {
-  static constexpr int64_t outputs = 2, size = 4;
+struct Winograd<2, 5> : SixPoints {
+  static constexpr int64_t outputs = 2, taps = 5;
+
+  static PYDL_INLINE void weight(const Lane* g, Lane* u) {
+    const Lane ea = fma(fma(g[4], Lane::splat(a2), g[2]), Lane::splat(a2), g[0]) * na;
+    const Lane eb = fma(fma(g[4], Lane::splat(b2), g[2]), Lane::splat(b2), g[0]) * nb;
+    const Lane oa = fma(g[3], Lane::splat(a2), g[1]) * (a * na), ob = fma(g[3], Lane::splat(b2), g[1]) * (b * nb);
+    u[0] = g[0] * n0;
+    u[1] = ea + oa;
+    u[2] = ea - oa;
+    u[3] = eb + ob;
+    u[4] = eb - ob;
+    u[5] = g[4];
+  }
+  static PYDL_INLINE void output(const Lane* m, Lane* y) {
+    y[0] = m[0] + (m[1] + m[2]) + (m[3] + m[4]);
+    y[1] = fma(m[1] - m[2], Lane::splat(a), fma(m[3] - m[4], Lane::splat(b), m[5]));
+  }
+  static PYDL_INLINE void gradient(const Lane* y, Lane* t) {
+    t[0] = y[0];
+    t[1] = fma(y[1], Lane::splat(a), y[0]);
+    t[2] = fma(y[1], Lane::splat(-a), y[0]);
+    t[3] = fma(y[1], Lane::splat(b), y[0]);
+    t[4] = fma(y[1], Lane::splat(-b), y[0]);
+    t[5] = y[1];
+  }
+  static PYDL_INLINE void weight_gradient(const Lane* u, Lane* g) {
+    const Lane ea = (u[1] + u[2]) * na, oa = (u[1] - u[2]) * (a * na);
+    const Lane eb = (u[3] + u[4]) * nb, ob = (u[3] - u[4]) * (b * nb);
+    g[0] = fma(u[0], Lane::splat(n0), ea + eb);
+    g[1] = oa + ob;
+    g[2] = fma(ea, Lane::splat(a2), eb * b2);
+    g[3] = fma(oa, Lane::splat(a2), ob * b2);
+    g[4] = fma(ea, Lane::splat(a2 * a2), fma(eb, Lane::splat(b2 * b2), u[5]));
+  }
+};
+
+template <>
+struct Winograd<2, 3> {
+  static constexpr int64_t outputs = 2, taps = 3, size = 4;
 
   static PYDL_INLINE void input(const Lane* d, Lane* t) {
     t[0] = d[0] - d[2];
@@ -198,10 +242,11 @@ PYDL_INLINE Patch find_patch(const Tiling& t, const float* image, const TilePlac
   return {border, Size * channels, channels};
 }
 
-// The forward tiling of `outputs` results: patches of size + 2 that overlap by two.
-template <int64_t Outputs>
+// The forward tiling: patches of W::size that begin W::outputs apart.
+template <class W>
 Tiling input_tiling(int64_t height, int64_t width, int64_t channels, int64_t out_height, int64_t out_width, const int64_t* pad) {
-  return {height, width, channels, ceil_div(out_height, Outputs), ceil_div(out_width, Outputs), Outputs, {pad[0], pad[1]}};
+  return {height, width, channels, ceil_div(out_height, W::outputs), ceil_div(out_width, W::outputs), W::outputs,
+          {pad[0], pad[1]}};
 }
 
 }  // namespace

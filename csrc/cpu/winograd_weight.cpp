@@ -20,9 +20,8 @@ struct Gradient {
 };
 
 // Pitches keep the rows of a panel in different cache sets; whole panels may be read beyond the last channel.
-template <int Outputs>
+template <class W>
 struct GradientLayout {
-  using W = Winograd<Outputs>;
   static constexpr int64_t positions = W::size * W::size, rows = Tile<float>::rows, columns = Tile<float>::columns;
   int64_t tiles, pitch_x, pitch_dy;
 
@@ -32,10 +31,9 @@ struct GradientLayout {
   int64_t gradients() const { return positions * tiles * pitch_dy; }
 };
 
-template <int Outputs>
-void transform_tiles(const Gradient& g, const GradientLayout<Outputs>& l, const Tiling& tx, const Tiling& ty, int64_t first,
+template <class W>
+void transform_tiles(const Gradient& g, const GradientLayout<W>& l, const Tiling& tx, const Tiling& ty, int64_t first,
                      int64_t count, int64_t row, float* inputs, float* gradients, float* border) {
-  using W = Winograd<Outputs>;
   TilePlace at(tx, first);
   for (int64_t i = row; i < row + count; ++i, at.advance(tx)) {
     const Patch p = find_patch<W::size>(tx, g.x, at, 0, g.channels, border);
@@ -48,11 +46,11 @@ void transform_tiles(const Gradient& g, const GradientLayout<Outputs>& l, const 
 }
 
 // sums[p] of outputs [o0, o0 + outputs) and channels [c0, c0 + channels) over `count` tiles.
-template <int Outputs>
-void multiply_tiles(const GradientLayout<Outputs>& l, const float* inputs, const float* gradients, int64_t count, int64_t o0,
+template <class W>
+void multiply_tiles(const GradientLayout<W>& l, const float* inputs, const float* gradients, int64_t count, int64_t o0,
                     int64_t outputs, int64_t c0, int64_t channels, bool accumulate, float* sums, int64_t pitch,
                     int64_t position) {
-  using Y = GradientLayout<Outputs>;
+  using Y = GradientLayout<W>;
   for (int64_t p = 0; p < Y::positions; ++p) {
     const float *a = gradients + p * l.tiles * l.pitch_dy + o0, *b = inputs + p * l.tiles * l.pitch_x + c0;
     outer_block<float>(a, l.pitch_dy, nullptr, b, l.pitch_x, outputs, channels, count,
@@ -60,26 +58,26 @@ void multiply_tiles(const GradientLayout<Outputs>& l, const float* inputs, const
   }
 }
 
-// The nine taps, as [tap][channel], of n channels of one output to their places.
+// The T x T taps, as [tap][channel], of n channels of one output to their places.
+template <int64_t T>
 PYDL_INLINE void scatter_taps(const Gradient& g, const float* taps, int64_t n, float* dw) {
   constexpr int64_t L = Lane::lanes;
-  if (g.w_tap[0] == 3 && g.w_tap[1] == 1) {
-    for (int64_t t = 0; t < 9; t += L) transpose_square(taps + t * L, L, min64(9 - t, L), n, dw + t, g.w_in, false);
+  if (g.w_tap[0] == T && g.w_tap[1] == 1) {
+    for (int64_t t = 0; t < T * T; t += L) transpose_square(taps + t * L, L, min64(T * T - t, L), n, dw + t, g.w_in, false);
     return;
   }
-  for (int64_t t = 0; t < 9; ++t)
-    for (int64_t c = 0; c < n; ++c) dw[c * g.w_in + t / 3 * g.w_tap[0] + t % 3 * g.w_tap[1]] = taps[t * L + c];
+  for (int64_t t = 0; t < T * T; ++t)
+    for (int64_t c = 0; c < n; ++c) dw[c * g.w_in + t / T * g.w_tap[0] + t % T * g.w_tap[1]] = taps[t * L + c];
 }
 
 // From the sums of one output, channels [c0, c0 + channels), to its taps. Sums of several pieces (`piece` apart) are added first.
-template <int Outputs>
+template <class W>
 void transform_sums(const Gradient& g, const float* sums, int64_t position, int64_t pieces, int64_t piece, int64_t o, int64_t c0,
                     int64_t channels) {
-  using W = Winograd<Outputs>;
-  constexpr int64_t L = Lane::lanes, S = W::size;
-  alignas(64) float taps[9 * L];
+  constexpr int64_t L = Lane::lanes, S = W::size, T = W::taps;
+  alignas(64) float taps[T * T * L];
   for (int64_t c = 0; c < channels; c += L) {
-    Lane u[S][S], result[3][3];
+    Lane u[S][S], result[T][T];
 #pragma GCC unroll 6
     for (int64_t i = 0; i < S; ++i)
 #pragma GCC unroll 6
@@ -90,20 +88,20 @@ void transform_sums(const Gradient& g, const float* sums, int64_t position, int6
 #pragma GCC unroll 6
         for (int64_t j = 0; j < S; ++j) u[i][j] += Lane::load(sums + k * piece + (i * S + j) * position + c);
     transform_square(u, result, [](const Lane* d, Lane* r) { W::weight_gradient(d, r); });
-    for (int64_t t = 0; t < 9; ++t) result[t / 3][t % 3].store(taps + t * L);
-    scatter_taps(g, taps, min64(L, channels - c), g.dw + o * g.w_out + (c0 + c) * g.w_in);
+    for (int64_t t = 0; t < T * T; ++t) result[t / T][t % T].store(taps + t * L);
+    scatter_taps<T>(g, taps, min64(L, channels - c), g.dw + o * g.w_out + (c0 + c) * g.w_in);
   }
 }
 
-template <int Outputs>
+template <class W>
 Tiling gradient_tiling(const Gradient& g, const Tiling& tx) {
-  return {g.out[0], g.out[1], g.outputs, tx.rows, tx.columns, Outputs, {0, 0}};
+  return {g.out[0], g.out[1], g.outputs, tx.rows, tx.columns, W::outputs, {0, 0}};
 }
 
-template <int Outputs>
+template <class W>
 void by_pieces(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t block, int64_t pieces) {
-  using Y = GradientLayout<Outputs>;
-  const Tiling ty = gradient_tiling<Outputs>(g, tx);
+  using Y = GradientLayout<W>;
+  const Tiling ty = gradient_tiling<W>(g, tx);
   const Y l(g, block);
   const int64_t pitch = l.pitch_x, position = g.outputs * pitch, piece = Y::positions * position;
   const int64_t per_piece = ceil_div(ceil_div(tiles, block), pieces) * block;
@@ -120,14 +118,14 @@ void by_pieces(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t block
   });
   parallel_for(g.outputs, 4, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o)
-      transform_sums<Outputs>(g, sums.data + o * pitch, position, pieces, piece, o, 0, g.channels);
+      transform_sums<W>(g, sums.data + o * pitch, position, pieces, piece, o, 0, g.channels);
   });
 }
 
-template <int Outputs>
+template <class W>
 void by_channels(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t block) {
-  using Y = GradientLayout<Outputs>;
-  const Tiling ty = gradient_tiling<Outputs>(g, tx);
+  using Y = GradientLayout<W>;
+  const Tiling ty = gradient_tiling<W>(g, tx);
   const Y l(g, block);
   // An item of work: at most 8 panels of outputs and 4 of channels, all of about the same size.
   const int64_t o_panels = ceil_div(g.outputs, Y::rows), per_o = ceil_div(o_panels, ceil_div(o_panels, 8)) * Y::rows;
@@ -151,39 +149,41 @@ void by_channels(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t blo
         multiply_tiles(l, inputs.data, gradients.data, count, o0, outputs, c0, channels, first > 0, sums, pitch, position);
         if (first + count < tiles) continue;
         for (int64_t o = 0; o < outputs; ++o)
-          transform_sums<Outputs>(g, sums + o * pitch, position, 1, 0, o0 + o, c0, channels);
+          transform_sums<W>(g, sums + o * pitch, position, 1, 0, o0 + o, c0, channels);
       }
     });
   }
 }
 
-void clear(const Gradient& g) {
+void clear(const Gradient& g, int64_t taps) {
   for (int64_t o = 0; o < g.outputs; ++o)
     for (int64_t c = 0; c < g.channels; ++c)
-      for (int64_t t = 0; t < 9; ++t) g.dw[o * g.w_out + c * g.w_in + t / 3 * g.w_tap[0] + t % 3 * g.w_tap[1]] = 0;
+      for (int64_t t = 0; t < taps * taps; ++t)
+        g.dw[o * g.w_out + c * g.w_in + t / taps * g.w_tap[0] + t % taps * g.w_tap[1]] = 0;
 }
 
-template <int Outputs>
+template <class W>
 void weight_gradient_tiled(const Gradient& g) {
-  const Tiling tx = input_tiling<Outputs>(g.in[0], g.in[1], g.channels, g.out[0], g.out[1], g.pad);
+  const Tiling tx = input_tiling<W>(g.in[0], g.in[1], g.channels, g.out[0], g.out[1], g.pad);
   const int64_t tiles = g.batch * tx.per_image();
-  if (tiles == 0) return clear(g);
-  constexpr int64_t positions = Winograd<Outputs>::size * Winograd<Outputs>::size;
+  if (tiles == 0) return clear(g, W::taps);
+  constexpr int64_t positions = W::size * W::size;
   // Measured: as for the forward pass, small blocks where sums are few; where they are many, a copy for each piece costs more
   // than sharing them.
   constexpr int64_t kMostSums = int64_t{1} << 23, kFewSums = 36 * 64 * 64;
   const int64_t sums = positions * g.channels * g.outputs, pieces = min64(16, kMostSums / max64(1, sums));
   if (pieces >= 8)
-    by_pieces<Outputs>(g, tx, tiles, sums <= kFewSums ? 32 : 112, pieces);
+    by_pieces<W>(g, tx, tiles, sums <= kFewSums ? 32 : 112, pieces);
   else
-    by_channels<Outputs>(g, tx, tiles, min64(256, tiles));
+    by_channels<W>(g, tx, tiles, min64(256, tiles));
 }
 
 void weight_gradient(const ConvArgs& a, int tile) {
   const int64_t* s = a.weight.strides;
   const Gradient g{a.batch, a.channels_in, a.channels_out, {a.in[1], a.in[2]}, {a.out[1], a.out[2]}, {a.pad[1], a.pad[2]},
                    a.x.as<float>(), a.y.as<float>(), a.weight.as<float>(), s[0], s[1], {s[3], s[4]}};
-  tile == 4 ? weight_gradient_tiled<4>(g) : weight_gradient_tiled<2>(g);
+  if (a.kernel[1] == 5) return weight_gradient_tiled<Winograd<2, 5>>(g);
+  tile == 4 ? weight_gradient_tiled<Winograd<4, 3>>(g) : weight_gradient_tiled<Winograd<2, 3>>(g);
 }
 
 PYDL_REGISTER(winograd_weight_gradient, weight_gradient);

@@ -30,7 +30,7 @@ def gradients(x, w, g, padding):
     """The gradients of <g, conv(x, w)>, tap by tap, in float64."""
     image = np.pad(x, [(0, 0), (0, 0), *padding])
     dx, dw = np.zeros_like(image), np.zeros_like(w)
-    for u, v in np.ndindex(3, 3):
+    for u, v in np.ndindex(w.shape[2:]):
         window = (..., slice(u, u + g.shape[2]), slice(v, v + g.shape[3]))
         dw[:, :, u, v] = np.einsum("nohw,nchw->oc", g, image[window])
         dx[window] += np.einsum("nohw,oc->nchw", g, w[:, :, u, v])
@@ -52,13 +52,13 @@ def error(actual, expected):
     return np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 0.3 * np.sqrt(expected.size), 1e-30)
 
 
-def case(n, c, o, size, padding, numbers=None):
+def case(n, c, o, size, padding, numbers=None, kernel=3):
     """Inputs of a convolution as float64 arrays that are exact in float32, and its padding as pairs."""
     rng = np.random.default_rng([n, c, o, *size])
     pads = [(padding, padding)] * 2 if isinstance(padding, int) else [(p, p) for p in padding]
-    out = [s + a + b - 2 for s, (a, b) in zip(size, pads, strict=True)]
+    out = [s + a + b - kernel + 1 for s, (a, b) in zip(size, pads, strict=True)]
     make = numbers or (lambda rng, shape: rng.standard_normal(shape).astype(np.float32).astype(np.float64))
-    return [make(rng, s) for s in ((n, c, *size), (o, c, 3, 3), (o,), (n, o, *out))], pads
+    return [make(rng, s) for s in ((n, c, *size), (o, c, kernel, kernel), (o,), (n, o, *out))], pads
 
 
 def expected_of(arrays, pads):
@@ -85,6 +85,37 @@ def test_against_float64(n, c, o, size, padding, name):
         with instruction_set(isa), method(name):
             for what, a, e in zip(("y", "dx", "dw", "db"), run(*arrays, padding), expected, strict=True):
                 assert error(a, e) <= BOUND[name], (isa, what)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("n", "c", "o", "size", "padding"), [
+    (2, 16, 16, (8, 8), 2), (1, 1, 1, (1, 1), 2), (1, 2, 3, (5, 5), 0), (1, 7, 9, (3, 6), 3), (2, 33, 31, (9, 7), 2),
+    (1, 70, 47, (13, 5), 2), (1, 270, 65, (5, 6), 2), (1, 65, 270, (8, 7), (1, 0)), (1, 4, 4, (6, 5), (4, 5)),
+    (0, 4, 5, (6, 6), 2), (2, 200, 190, (7, 8), 2), (9, 17, 14, (16, 15), 2),
+])  # fmt: skip
+def test_filters_of_five(n, c, o, size, padding, isa):
+    arrays, pads = case(n, c, o, size, padding, kernel=5)
+    with instruction_set(isa), method("winograd2"):
+        for what, a, e in zip(("y", "dx", "dw", "db"), run(*arrays, padding), expected_of(arrays, pads), strict=True):
+            assert error(a, e) <= BOUND["winograd4"], what
+
+
+def test_filters_of_five_in_any_memory_order_and_number_of_threads():
+    (x, w, b, g), pads = case(3, 40, 33, (13, 12), 2, kernel=5)
+    expected, results = expected_of((x, w, b, g), pads), []
+    for count in (1, 2, 5):
+        with threads(count):
+            results.append([a.tobytes() for a in run(x, w, b, g, 2)])
+    assert results[0] == results[1] == results[2]
+    with method("gemm"):
+        assert run(x, w, b, g, 2)[0].tobytes() != results[0][0]  # a layer of this size is worth the transforms
+    for order in itertools.permutations(range(4)):
+        turned = np.ascontiguousarray(w.astype(np.float32).transpose(order)).transpose(np.argsort(order))
+        weight, image = pydl.from_numpy(turned).requires_grad_(), pydl.tensor(x.astype(np.float32), requires_grad=True)
+        y = pydl.conv2d(image, weight, pydl.tensor(b.astype(np.float32)), padding=2)
+        y.backward(pydl.tensor(g.astype(np.float32)))
+        for a, e in zip((y.detach(), image.grad, weight.grad), expected, strict=False):
+            assert error(a.numpy(), e) <= BOUND["winograd4"]
 
 
 @pytest.mark.parametrize("name", TILES)
