@@ -5,6 +5,7 @@
 #include "cpu/conv_depthwise.h"
 #include "cpu/conv_direct.h"
 #include "cpu/conv_gather.h"
+#include "cpu/conv_rows.h"
 #include "cpu/gemm_outer.h"
 #include "cpu/winograd.h"
 #include "cpu/winograd_choice.h"
@@ -12,28 +13,30 @@
 namespace pydl {
 namespace {
 
-// The weight with its columns side by side: [tap of the kernel][depth][ld], zeros beyond the last column. PyTorch's order,
-// where taps are adjacent, is turned around in registers.
+// The weight with its columns side by side: [tap of the kernel][depth] in rows of ld, zeros beyond the last column; each further
+// panel of two vectors of columns lies `panel` elements beyond. PyTorch's order, where taps are adjacent, is turned around in
+// registers.
 template <class T>
 void order_weight(const Array& w, const T* weight, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride,
-                  T* to, int64_t ld) {
-  constexpr int64_t L = Vec<T>::lanes;
+                  T* to, int64_t ld, int64_t panel) {
+  constexpr int64_t L = Vec<T>::lanes, W = 2 * L;
   const int64_t *k = w.shape + 2, *s = w.strides + 2;
   const int64_t taps = k[0] * k[1] * k[2];
   const bool adjacent = s[2] == 1 && (s[1] == k[2] || k[1] == 1) && (s[0] == k[1] * k[2] || k[0] == 1);
   parallel_for(depth, 8, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c)
-      for (int64_t j = 0; j < ld; j += L) {
+      for (int64_t j = 0; j < ceil_div(columns, W) * W; j += L) {
         const T* from = weight + c * depth_stride + j * column_stride;
+        T* first = to + c * ld + j / W * panel + j % W;
         const int64_t n = max64(0, min64(columns - j, L));
         if (adjacent) {
           for (int64_t t = 0; t < taps; t += L)
-            transpose_square(from + t, column_stride, n, min64(taps - t, L), to + (t * depth + c) * ld + j, depth * ld, true);
+            transpose_square(from + t, column_stride, n, min64(taps - t, L), first + t * depth * ld, depth * ld, true);
           continue;
         }
         for (int64_t t = 0; t < taps; ++t) {
           const T* tap = from + t / (k[1] * k[2]) * s[0] + t / k[2] % k[1] * s[1] + t % k[2] * s[2];
-          T* row = to + (t * depth + c) * ld + j;
+          T* row = first + t * depth * ld;
           for (int64_t i = 0; i < L; ++i) row[i] = i < n ? tap[i * column_stride] : T(0);
         }
       }
@@ -61,7 +64,7 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
   constexpr int64_t C = Tile<T>::columns;
   const int64_t ld = ceil_div(columns, C) * C;
   Scratch<T> ordered(w.shape[2] * w.shape[3] * w.shape[4] * depth * ld);
-  order_weight(w, weight, depth, depth_stride, columns, column_stride, ordered.data, ld);
+  order_weight(w, weight, depth, depth_stride, columns, column_stride, ordered.data, ld, C);
   const auto pack_b = [&](T* panel, int64_t j0, int64_t, int64_t k0, int64_t kc) {
     if (kc == 0) return;
     int64_t tap = k0 / depth, c = k0 % depth;
@@ -80,9 +83,12 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
 template <class T>
 void forward(const ConvArgs& a) {
   if (direct_pays(a)) return conv_direct_forward(a);
-  const ForwardTaps taps(a);
   const T *x = a.x.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
   T* y = a.y.as<T>();
+  if (is_pointwise(a))
+    return pointwise<T>({a.batch * a.out[0] * a.out[1] * a.out[2], a.channels_in, a.channels_out, x, bias, a.relu}, w,
+                        a.weight.strides[1], a.weight.strides[0], y);
+  const ForwardTaps taps(a);
   if (is_depthwise(a))
     return depthwise_rows<T>(taps.gather, x, a.weight, w, bias, a.relu,
                              {y, {a.out[0], a.out[1], a.out[2]}, {0, 0, 0}, {1, 1, 1}});
@@ -135,6 +141,15 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
 template <class T>
 void data_gradient(const ConvArgs& a) {
   if (direct_pays(a)) return conv_direct_data_gradient(a);
+  if (is_pointwise(a))
+    return pointwise<T>({a.batch * a.in[0] * a.in[1] * a.in[2], a.channels_out, a.channels_in, a.y.as<T>(),
+                         a.bias.data ? a.bias.as<T>() : nullptr, false},
+                        a.weight.as<T>(), a.weight.strides[0], a.weight.strides[1], a.x.as<T>());
+  if (is_unfolding(a))
+    return unfold<T>(a, [&](T* weights, int64_t panel) {
+      order_weight(a.weight, a.weight.as<T>(), a.channels_out, a.weight.strides[0], a.channels_in, a.weight.strides[1], weights,
+                   Tile<T>::columns, panel);
+    });
   const bool whole = a.stride[0] == 1 && a.stride[1] == 1 && a.stride[2] == 1;
   // A stride beyond the input leaves its last phases without positions.
   for (int64_t f0 = 0; f0 < min64(a.stride[0], a.in[0]); ++f0)

@@ -10,9 +10,9 @@
 // normal data, 64 channels, forward and weight gradient alike: (a, b) = (1, 2), the textbook's: 1.7e-6; (5/8, 3/2): 7.7e-7, the
 // best of those tried ((1/2, 1) 1.7e-6, (3/4, 3/2) 8.4e-7, (2/3, 3/2) 7.7e-7, (3/5, 8/5) 7.9e-7); M = 2: 2e-7; K = 5, M = 2
 // 0.9e-6 to 1.7e-6; the sum in its usual order: 1.3e-7. The powers and products of 5/8 and 3/2 in A and B are exact in binary; G
-// rounds. With more channels the error grows as that of any float32 sum. The error is relative to the largest values of the tile, not to each element: an
-// output near zero by cancellation has fewer correct digits. Inputs beyond 1e36 may overflow on the way, and a NaN or an
-// infinity reaches (as NaN) every output of each tile whose inputs contain it.
+// rounds. With more channels the error grows as that of any float32 sum. The error is relative to the largest values of the tile,
+// not to each element: an output near zero by cancellation has fewer correct digits. Inputs beyond 1e36 may overflow on the way,
+// and a NaN or an infinity reaches (as NaN) every output of each tile whose inputs contain it.
 #pragma once
 #include "cpu/gemm_outer.h"
 

@@ -43,8 +43,8 @@ def set_conv_precision(precision: str) -> None:
     """Choose how float32 convolutions may be computed: "fast" (default) or "exact"; for all threads of the process.
 
     "fast" lets 3x3 and 5x5 convolutions of stride 1 use Winograd's method where it is faster: up to four times fewer products.
-    Its relative error in the 2-norm (against float64) stays below 5e-6, about 1e-6 as a rule; but errors are relative to the largest
-    values of a tile, so that single outputs near zero have fewer correct digits, and a NaN or an infinity in the input
+    Its relative error in the 2-norm (against float64) stays below 5e-6, about 1e-6 as a rule; but errors are relative to the
+    largest values of a tile, so that single outputs near zero have fewer correct digits, and a NaN or an infinity in the input
     reaches (as NaN) the whole tile of up to 4 x 4 outputs. "exact" sums products in float32 as they stand: exact on small
     integers, special values as in plain arithmetic. float64 is always computed in that way.
 
