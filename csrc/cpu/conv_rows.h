@@ -55,8 +55,8 @@ void multiply_rows(const RowProduct<T>& g, const T* a, int64_t pitch, int64_t co
   }
 }
 
-// The product for each of `taps` matrices of weights; fill(weights, panel) writes them as panels of two vectors of columns, `panel`
-// elements apart, each [tap][depth][2 L]. Row i goes to to + position(i) + shift(tap).
+// The product for each of `taps` matrices of weights; fill(weights, panel) writes them as panels of two vectors of columns,
+// `panel` elements apart, each [tap][depth][2 L]. Row i goes to to + position(i) + shift(tap).
 template <class T, class Fill, class Position, class Shift>
 void product_of_rows(const RowProduct<T>& g, int64_t taps, const Fill& fill, T* to, const Position& position,
                      const Shift& shift) {

@@ -76,6 +76,16 @@ def conv(end: bool, dtype: Any) -> None:
         release()
 
 
+def conv_rows(end: bool, dtype: Any) -> None:
+    for c, o, width, k in itertools.product([17, 32, 33], [1, 19, 64, 1024], [1, 9, 31], [1, 2]):
+        x, y = guarded((1, 1, 2, width * k, c), dtype, end), guarded((1, 1, 2, width, o), dtype, end)
+        w = guarded((o, c, 1, 1, k), dtype, end)
+        numbers = ([1, 1, k], [0, 0, 0], [1, 1, 1], 1)
+        _core.conv_forward(x, w, guarded(o, dtype, end), y, *numbers)
+        _core.conv_data_gradient(x, w, guarded(c, dtype, end), y, *numbers)
+        release()
+
+
 def winograd(end: bool, dtype: Any) -> None:
     cases = itertools.product([2, 4], [1, 17, 34], [1, 33], [(4, 4), (5, 7)], [0, 1], [3, 5])
     for tile, c, o, size, pad, k in cases:
@@ -160,7 +170,7 @@ def warp(end: bool, dtype: Any) -> None:
         release()
 
 
-KERNELS = {f.__name__: f for f in (matmul, conv, winograd, softmax, elementwise, reduce, index, filter_planes, warp)}
+KERNELS = {f.__name__: f for f in (matmul, conv, conv_rows, winograd, softmax, elementwise, reduce, index, filter_planes, warp)}
 
 if __name__ == "__main__":
     pydl.set_num_threads(2)

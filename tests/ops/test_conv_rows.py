@@ -1,0 +1,77 @@
+"""1x1 convolution and transposed convolution without overlap: exact on small integers, same bits for any number of threads."""
+
+import numpy as np
+import pytest
+from records import ISAS, instruction_set, threads
+from test_conv import check_exactly, whole_numbers
+
+import pydl
+
+# Rows and columns around panels and blocks; more than one block of the sum (512); rows that are copied apart (1024, 2048).
+POINTWISE = [((2, 17, 5, 7), (33, 17, 1, 1)), ((1, 64, 13, 9), (64, 64, 1, 1)), ((3, 600, 3, 3), (40, 600, 1, 1)),
+             ((1, 1024, 5, 3), (20, 1024, 1, 1)), ((2, 20, 31), (35, 20, 1)), ((1, 18, 3, 4, 5), (70, 18, 1, 1, 1)),
+             ((1, 30, 1, 1), (3, 30, 1, 1))]  # fmt: skip
+# Input (of the transposed convolution), weight (its input channels first), stride.
+UNFOLDING = [((2, 33, 5, 6), (33, 16, 2, 2), 2), ((1, 64, 7, 9), (64, 47, 2, 3), (2, 3)), ((1, 520, 3, 4), (520, 33, 2, 2), 2),
+             ((1, 1024, 2, 3), (1024, 17, 2, 2), 2), ((2, 5, 9), (5, 40, 4), 4), ((1, 3, 2, 3, 4), (3, 18, 2, 3, 1), (2, 3, 1)),
+             ((1, 24, 40, 41), (24, 16, 1, 2), (1, 2))]  # fmt: skip
+
+
+def data(*shapes):
+    rng = np.random.default_rng(sum(map(sum, shapes)))
+    return [whole_numbers(rng, s) for s in shapes]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("x", "w"), POINTWISE)
+def test_pointwise_is_exact(x, w, isa):
+    with instruction_set(isa):
+        for dtype in (np.float32, np.float64):
+            check_exactly(len(x) - 2, *data(x, w, w[:1]), dtype=dtype)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("x", "w", "stride"), UNFOLDING)
+def test_unfolding_is_exact(x, w, stride, isa):
+    with instruction_set(isa):
+        for dtype in (np.float32, np.float64):
+            check_exactly(len(x) - 2, *data(x, w, w[1:2]), dtype=dtype, stride=stride, transposed=True)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_weights_in_any_memory_order(isa):
+    x, w, b = (a.astype(np.float32) for a in data((2, 20, 4, 5), (20, 37, 2, 2), (37,)))
+    expected = None
+    with instruction_set(isa):
+        for order in ((0, 1, 2, 3), (3, 2, 1, 0), (0, 2, 3, 1), (1, 3, 0, 2)):
+            turned = np.ascontiguousarray(w.transpose(order)).transpose(np.argsort(order))
+            y = pydl.conv_transpose2d(*(pydl.from_numpy(a) for a in (x, turned, b)), stride=2).numpy()
+            expected = y if expected is None else expected
+            np.testing.assert_array_equal(y, expected)
+            square = pydl.conv2d(pydl.from_numpy(x), pydl.from_numpy(turned[:, :20, :1, :1])).numpy()
+            np.testing.assert_array_equal(square, np.einsum("nchw,oc->nohw", x, w[:, :20, 0, 0]))
+
+
+def test_same_bits_for_every_number_of_threads():
+    rng = np.random.default_rng(0)
+    x, w, v = (rng.normal(size=s).astype(np.float32) for s in ((2, 70, 33, 31), (90, 70, 1, 1), (70, 40, 2, 2)))
+    results = []
+    for count in (1, 2, 5):
+        with threads(count):
+            tensors = [pydl.from_numpy(a.copy()).requires_grad_() for a in (x, w, v)]
+            (pydl.conv2d(*tensors[:2]) ** 2).sum().backward()
+            (pydl.conv_transpose2d(tensors[0], tensors[2], stride=2) ** 2).sum().backward()
+            results.append([t.grad.numpy() for t in tensors])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_error_of_long_sums():
+    """Sums are cut as in the matrix product: the error does not grow beyond it."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(1, 2048, 6, 6)), rng.normal(size=(50, 2048, 1, 1))
+    y = pydl.conv2d(pydl.from_numpy(x.astype(np.float32)), pydl.from_numpy(w.astype(np.float32))).numpy()
+    x, w = x.astype(np.float32).astype(np.float64), w.astype(np.float32).astype(np.float64)
+    expected = np.einsum("nchw,oc->nohw", x, w[:, :, 0, 0])
+    assert np.linalg.norm(y - expected) / np.linalg.norm(expected) < 6e-7
