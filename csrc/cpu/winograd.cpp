@@ -217,7 +217,7 @@ void correlate_pitched(const Correlation& g) {
   // Measured: with few weights, small blocks keep everything in the cache of a core; with many, large blocks use each weight
   // more often. A few tiles must not end as a single block: then threads share the panels.
   constexpr int64_t positions = W::size * W::size;
-  constexpr int64_t kManyWeights = int64_t{1} << 20, kFewTiles = 20 * kPanelRows;
+  constexpr int64_t kManyWeights = int64_t{1} << 20, kFewTiles = 9 * kPanelRows;
   const bool many = positions * g.channels * g.outputs > kManyWeights;
   if (many && tiles <= kFewTiles) return by_panels<W, Pitch>(g, t, tiles);
   const int64_t panels = many ? min64(8, ceil_div(tiles, 8 * kPanelRows)) : min64(2, ceil_div(tiles, kPanelRows));
