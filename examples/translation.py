@@ -1,12 +1,15 @@
 """German to English by three encoder-decoders: additive attention (Bahdanau et al. 2015), multiplicative (Luong et al. 2015), and
 the Transformer (Vaswani et al. 2017).
 
-Data: phrases and sentences of the dictionary of the TU Chemnitz, cut into pieces of words (byte pairs, Sennrich et al. 2016), 800
-sentences of at most 14 words held out whose German or English is nowhere in the training data. Such a small set of idioms and
-examples is far harder than the millions of sentences of the literature (28 BLEU for the Transformer on English-German of WMT):
-so the scores stand beside two baselines, the German sentence copied (0.2 BLEU) and its words replaced one by one by those that
-occur with them most (5.3), and nothing is claimed. With the defaults Luong's network got 0.9 (measured, six minutes): it writes
-English sentences, but looks at the full stop alone, so that hardly a word is translated; the alignment map shows it.
+Data: 15 thousand sentences of at most 14 words from the dictionary of the TU Chemnitz, with its 23 thousand entries (words and
+short phrases) all of whose words occur in them, cut into pieces of words (byte pairs, Sennrich et al. 2016); 800 sentences are
+held out whose German or English is nowhere in the training data. Such a small set of idioms and examples is far harder than the
+millions of sentences of the literature (28.4 BLEU for the Transformer on English-German of WMT), so the scores stand beside two
+baselines: the German sentence copied (0.2 BLEU), and its words replaced one by one by those that occur with them most (5.9).
+
+Attention has to be found before it helps, and that takes steps: to reverse the order of words in these English sentences, the
+two recurrent networks (64 units) needed 1,500 steps of 32 sentences (82 and 87 % of the held-out sentences right in every word,
+measured). So batches are small here and epochs many.
 
 The data come with a package of Debian. Without it (and with --quick) names of emoji are translated.
 """
@@ -27,10 +30,8 @@ from pydl.text import BLEU, BucketSampler, PadCollate, Seq2SeqTrainer, SubwordTo
 DESIGNS = {
     "Bahdanau": lambda v, w: Seq2Seq(v, v, w, w, attention="bahdanau", dropout=0.2),
     "Luong": lambda v, w: Seq2Seq(v, v, w, w, attention="general", dropout=0.2),
-    "Transformer": lambda v, w: TransformerSeq2Seq(v, v, w, 4, 3, 3, 4 * w, 0.1, norm_first=True, tie="all"),
+    "Transformer": lambda v, w: TransformerSeq2Seq(v, v, w, 4, 2, 2, 4 * w, 0.1, norm_first=True, tie="all"),
 }  # fmt: skip
-
-
 RATES = {"Bahdanau": 2e-3, "Luong": 2e-3, "Transformer": 1.0}  # the last is a factor of Noam's schedule
 
 
@@ -80,7 +81,7 @@ def word_by_word(pairs, sources):
 def schedule(name: str, optimizer, steps: int, width: int):
     """Up and down again: Noam's for the Transformer, as published (a factor for its short run); a cosine for the others."""
     if name == "Transformer":
-        return optim.lr_scheduler.NoamLR(optimizer, width, max(steps // 8, 1))
+        return optim.lr_scheduler.NoamLR(optimizer, width, max(steps // 6, 1000))
     return optim.lr_scheduler.WarmupCosine(optimizer, steps // 20, steps + 100)
 
 
@@ -92,7 +93,7 @@ def score(found, targets) -> float:
 
 def main() -> None:
     args = options(
-        __doc__, epochs=6, quick_epochs=2,
+        __doc__, epochs=25, quick_epochs=2,
         download={"action": "store_true", "help": "fetch the data if they are not there"},
         data={"choices": ["german", "emoji"], "default": "german", "help": "sentences, or names of emoji (small)"},
         models={"nargs": "+", "choices": list(DESIGNS), "default": list(DESIGNS), "help": "which to train (default all)"},
