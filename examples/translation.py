@@ -29,7 +29,7 @@ from pydl.text import BLEU, BucketSampler, PadCollate, Seq2SeqTrainer, SubwordTo
 
 DESIGNS = {
     "Bahdanau": lambda v, w: Seq2Seq(v, v, w, w, attention="bahdanau", dropout=0.2),
-    "Luong": lambda v, w: Seq2Seq(v, v, w, w, attention="general", dropout=0.2),
+    "Luong": lambda v, w: Seq2Seq(v, v, w, w, attention="general", dropout=0.2, scaled=True),
     "Transformer": lambda v, w: TransformerSeq2Seq(v, v, w, 4, 2, 2, 4 * w, 0.1, norm_first=True, tie="all"),
 }  # fmt: skip
 RATES = {"Bahdanau": 2e-3, "Luong": 2e-3, "Transformer": 1.0}  # the last is a factor of Noam's schedule

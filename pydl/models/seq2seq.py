@@ -115,6 +115,8 @@ class Seq2Seq(nn.Module):
         On embeddings, between layers, on the encoder's output and before the output layer.
     padding_idx : int
         The symbol of padding, in both vocabularies.
+    scaled : bool
+        Divide the scores of "dot" and "general" by the root of the keys' length, see `nn.LuongAttention`.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class Seq2Seq(nn.Module):
         feed_context: bool = False,
         input_feeding: bool = False,
         padding_idx: int = 0,
+        scaled: bool = False,
     ) -> None:
         super().__init__()
         if attention not in ATTENTIONS:
@@ -150,7 +153,7 @@ class Seq2Seq(nn.Module):
         beside = keys if feed_context or attention == "bahdanau" else hidden_size if input_feeding else 0
         self.rnn = _recurrent(cell)(embed_dim + beside, hidden_size, num_layers, batch_first=True,
                                     dropout=dropout if num_layers > 1 else 0.0)
-        self.attention = _attention(attention, hidden_size, keys)
+        self.attention = _attention(attention, hidden_size, keys, scaled)
         readout = {None: 0, "bahdanau": hidden_size + keys + embed_dim}.get(attention, hidden_size + keys)
         self.register_module("readout", nn.Linear(readout, hidden_size, bias=attention == "bahdanau") if readout else None)
         self.output = nn.Linear(hidden_size, target_vocabulary)
@@ -287,9 +290,11 @@ class Seq2Seq(nn.Module):
         return ops.stack(logits, 1), None if weights[0] is None else ops.stack(weights, 1)
 
 
-def _attention(method: str | None, query: int, keys: int) -> Any:
+def _attention(method: str | None, query: int, keys: int, scaled: bool) -> Any:
+    if scaled and method not in ("dot", "general"):
+        raise ArgumentError(f"Seq2Seq: scaled=True is for attention='dot' and 'general', not for {method!r}")
     if method is None:
         return None
     if method == "bahdanau":
         return nn.BahdanauAttention(query, keys, query)
-    return nn.LuongAttention(query, keys, method)
+    return nn.LuongAttention(query, keys, method, scaled=scaled)

@@ -379,9 +379,16 @@ class BahdanauAttention(_ScoreAttention):
 
 class LuongAttention(_ScoreAttention):
     """Multiplicative attention (Luong et al. 2015): score = q^T k (``dot``), q^T W k (``general``) or v^T tanh(W [q; k])
-    (``concat``)."""
+    (``concat``).
 
-    def __init__(self, query_size: int, key_size: int | None = None, method: str = "dot", hidden_size: int | None = None) -> None:
+    With `scaled` the scores of ``dot`` and ``general`` are divided by the root of key_size, as in Vaswani et al. 2017. Without it
+    one step of Adam can move them so far, all entries of W together, that the softmax sees one key alone and stays there.
+    """
+
+    def __init__(
+        self, query_size: int, key_size: int | None = None, method: str = "dot", hidden_size: int | None = None,
+        scaled: bool = False,
+    ) -> None:
         super().__init__()
         key_size = query_size if key_size is None else key_size
         if method not in ("dot", "general", "concat"):
@@ -389,7 +396,9 @@ class LuongAttention(_ScoreAttention):
         if method == "dot" and key_size != query_size:
             raise ArgumentError(f"LuongAttention: 'dot' needs query_size={query_size} and key_size={key_size} to be equal; use "
                                 "'general'")
-        self.method, self.query_size = method, query_size
+        if scaled and method == "concat":
+            raise ArgumentError("LuongAttention: scaled=True is for 'dot' and 'general'; the scores of 'concat' are bounded by v")
+        self.method, self.query_size, self.factor = method, query_size, key_size**-0.5 if scaled else 1.0
         if method == "general":
             self.weight = new_parameter(query_size, key_size)
         elif method == "concat":
@@ -406,9 +415,10 @@ class LuongAttention(_ScoreAttention):
 
     def scores(self, query: Any, projected: Any) -> Any:
         if self.method != "concat":
-            return ops.matmul(query, ops.transpose(projected, 1, 2))
+            scores = ops.matmul(query, ops.transpose(projected, 1, 2))
+            return scores if self.factor == 1.0 else scores * self.factor
         q = ops.linear(query, self.weight[:, : self.query_size])  # W [q; k] = W_q q + W_k k
         return ops.squeeze(self.score_layer(ops.tanh(ops.unsqueeze(q, 2) + ops.unsqueeze(projected, 1))), -1)
 
     def extra_repr(self) -> str:
-        return f"method={self.method!r}"
+        return f"method={self.method!r}" + (", scaled=True" if self.factor != 1.0 else "")

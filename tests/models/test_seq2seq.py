@@ -223,7 +223,7 @@ def test_what_is_refused():
     source, target = batch()
     for options, message in [({"attention": "luong"}, "luong"), ({"cell": "tcn"}, "tcn"),
                              ({"feed_context": True}, "feed_context"), ({"input_feeding": True}, "input_feeding"),
-                             ({"attention": "dot"}, "general")]:  # fmt: skip
+                             ({"attention": "dot"}, "general"), ({"scaled": True}, "bahdanau")]:  # fmt: skip
         with pytest.raises(ArgumentError, match=message):
             Seq2Seq(30, 20, 8, 12, **options)
     for options, message in [({"tie": "both"}, "both"), ({"tie": "all"}, "30 and 20")]:

@@ -13,7 +13,7 @@ LENGTHS = [6, 2, 4]
 
 
 
-def plain(w, method, source, target, fed):
+def plain(w, method, source, target, fed, factor):
     """One step at a time, one sentence at a time without padding: nothing to mask, nothing to pack."""
     h = w["encoder.rnn.weight_hh_l0"].shape[1]
 
@@ -32,7 +32,7 @@ def plain(w, method, source, target, fed):
             both = torch.cat([query.expand(len(memory), -1), memory], 1)
             scores = torch.tanh(both @ w["attention.weight"].T) @ w["attention.score_layer.weight"][0]
         else:
-            scores = memory @ (w["attention.weight"].T @ query) if method == "general" else memory @ query
+            scores = factor * (memory @ (w["attention.weight"].T @ query) if method == "general" else memory @ query)
         share = torch.softmax(scores, 0)
         return share @ memory, share
 
@@ -66,12 +66,17 @@ def plain(w, method, source, target, fed):
     return torch.stack(logits), torch.stack(shares)
 
 
-@pytest.mark.parametrize(("method", "fed"), [("bahdanau", False), ("dot", False), ("general", False), ("concat", False),
-                                             ("general", True)])  # fmt: skip
-def test_recurrent_encoder_decoders(method, fed):
+@pytest.mark.parametrize("options", [
+    {"attention": "bahdanau"}, {"attention": "dot", "bidirectional": False}, {"attention": "general"}, {"attention": "concat"},
+    {"attention": "general", "input_feeding": True}, {"attention": "general", "scaled": True},
+    {"attention": "dot", "bidirectional": False, "scaled": True},
+], ids=lambda options: "-".join(map(str, options.values())))  # fmt: skip
+def test_recurrent_encoder_decoders(options):
+    method, fed, scaled = options["attention"], options.get("input_feeding", False), options.get("scaled", False)
     rng = np.random.default_rng(0)
     pydl.manual_seed(0)
-    model = Seq2Seq(12, 9, 5, 7, attention=method, bidirectional=method != "dot", input_feeding=fed).double()
+    model = Seq2Seq(12, 9, 5, 7, **options).double()
+    factor = model.encoder.output_size**-0.5 if scaled else 1.0
     theirs = {n: torch.tensor(p.data.copy(), requires_grad=True) for n, p in model.named_parameters()}
     source, target = np.zeros((3, 6), np.int64), rng.integers(1, 9, (3, 5))
     for row, n in zip(source, LENGTHS, strict=True):
@@ -81,7 +86,7 @@ def test_recurrent_encoder_decoders(method, fed):
     loss.backward()
     total = 0.0
     for i, n in enumerate(LENGTHS):
-        found, where = plain(theirs, method, torch.tensor(source[i, :n]), torch.tensor(target[i, :-1]), fed)
+        found, where = plain(theirs, method, torch.tensor(source[i, :n]), torch.tensor(target[i, :-1]), fed, factor)
         np.testing.assert_allclose(logits.data[i], found.detach(), rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(shares.data[i, :, :n], where.detach(), rtol=1e-9, atol=1e-12)
         total = total + F.cross_entropy(found, torch.tensor(target[i, 1:]), reduction="sum") / 12
