@@ -43,12 +43,25 @@ void order_weight(const Array& w, const T* weight, int64_t depth, int64_t depth_
   });
 }
 
+// The weights of all groups in order_weight's form: once for all products of a call. 1x1 is packed as it stands.
+template <class T>
+struct OrderedWeight {
+  int64_t ld, group;  // elements of a row, of a group
+  Scratch<T> scratch;
+
+  OrderedWeight(const Array& w, int64_t groups, int64_t depth, int64_t columns)
+      : ld(ceil_div(columns, Tile<T>::columns) * Tile<T>::columns), group(taps(w) == 1 ? 0 : taps(w) * depth * ld),
+        scratch(groups * group) {}
+  static int64_t taps(const Array& w) { return w.shape[2] * w.shape[3] * w.shape[4]; }
+};
+
 // out[row, column] = sum over (tap, channel) of source * weight; `column_stride` and `depth_stride` say which weight axis
-// is which: forward sums over input channels, the data gradient over output channels.
+// is which: forward sums over input channels, the data gradient over output channels. `ordered` is the weight in
+// order_weight's form with rows of ld, unless it is 1x1.
 template <class T>
 void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth, const Array& w, const T* weight,
-                    int64_t depth_stride, int64_t column_stride, int64_t columns, const T* bias, bool relu, T* out,
-                    int64_t ldc) {
+                    int64_t depth_stride, int64_t column_stride, int64_t columns, const T* ordered, int64_t ld,
+                    const T* bias, bool relu, T* out, int64_t ldc) {
   const auto pack_a = [&](T* panel, int64_t row, int64_t rows, int64_t k, int64_t kc) {
     Row r = locate(g, row);
     for (int64_t i = 0; i < rows; ++i, r.advance(g)) gather_row(panel + i * kPitch, source, g, r, c0, depth, k, kc);
@@ -62,16 +75,13 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
     return gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias, false, relu);
   }
   constexpr int64_t C = Tile<T>::columns;
-  const int64_t ld = ceil_div(columns, C) * C;
-  Scratch<T> ordered(w.shape[2] * w.shape[3] * w.shape[4] * depth * ld);
-  order_weight(w, weight, depth, depth_stride, columns, column_stride, ordered.data, ld, C);
   const auto pack_b = [&](T* panel, int64_t j0, int64_t, int64_t k0, int64_t kc) {
     if (kc == 0) return;
     int64_t tap = k0 / depth, c = k0 % depth;
-    const T* from = ordered.data + (kernel_tap(g, w, tap) * depth + c) * ld + j0;
+    const T* from = ordered + (kernel_tap(g, w, tap) * depth + c) * ld + j0;
     for (int64_t k = 0; k < kc; ++k, from += ld) {
       if (c++ == depth) {
-        from = ordered.data + kernel_tap(g, w, ++tap) * depth * ld + j0;
+        from = ordered + kernel_tap(g, w, ++tap) * depth * ld + j0;
         c = 1;
       }
       copy_run(panel + k * C, from, C);
@@ -93,14 +103,20 @@ void forward(const ConvArgs& a) {
     return depthwise_rows<T>(taps.gather, x, a.weight, w, bias, a.relu,
                              {y, {a.out[0], a.out[1], a.out[2]}, {0, 0, 0}, {1, 1, 1}});
   const int64_t depth = a.channels_in / a.groups, columns = a.channels_out / a.groups;
-  for (int64_t g = 0; g < a.groups; ++g)
-    gather_product<T>(taps.gather, x, g * depth, depth, a.weight, w + g * columns * a.weight.strides[0],
-                      a.weight.strides[1], a.weight.strides[0], columns, bias ? bias + g * columns : nullptr,
-                      a.relu, y + g * columns, a.channels_out);
+  const OrderedWeight<T> ordered(a.weight, 1, depth, columns);
+  for (int64_t g = 0; g < a.groups; ++g) {
+    const T* own = w + g * columns * a.weight.strides[0];
+    if (ordered.group)
+      order_weight(a.weight, own, depth, a.weight.strides[1], columns, a.weight.strides[0], ordered.scratch.data, ordered.ld,
+                   Tile<T>::columns);
+    gather_product<T>(taps.gather, x, g * depth, depth, a.weight, own, a.weight.strides[1], a.weight.strides[0], columns,
+                      ordered.scratch.data, ordered.ld, bias ? bias + g * columns : nullptr, a.relu, y + g * columns,
+                      a.channels_out);
+  }
 }
 
 template <class T>
-void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whole) {
+void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whole, const OrderedWeight<T>& ordered) {
   const GradientTaps taps(a, phase);
   const Gather& gather = taps.gather;
   const int64_t rows = gather.row_count(), channels = a.channels_in;
@@ -123,7 +139,8 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
     const int64_t depth = a.channels_out / a.groups, columns = channels / a.groups;
     for (int64_t g = 0; g < a.groups; ++g)
       gather_product<T>(gather, dy, g * depth, depth, a.weight, w + g * depth * a.weight.strides[0], a.weight.strides[0],
-                        a.weight.strides[1], columns, bias ? bias + g * columns : nullptr, false, out + g * columns, channels);
+                        a.weight.strides[1], columns, ordered.scratch.data + g * ordered.group, ordered.ld,
+                        bias ? bias + g * columns : nullptr, false, out + g * columns, channels);
   }
   if (whole) return;
   parallel_for(rows, 256, [&](int64_t begin, int64_t end) {
@@ -150,11 +167,16 @@ void data_gradient(const ConvArgs& a) {
       order_weight(a.weight, a.weight.as<T>(), a.channels_out, a.weight.strides[0], a.channels_in, a.weight.strides[1], weights,
                    Tile<T>::columns, panel);
     });
+  const int64_t depth = a.channels_out / a.groups, columns = a.channels_in / a.groups;
+  const OrderedWeight<T> ordered(a.weight, is_depthwise(a) ? 0 : a.groups, depth, columns);
+  for (int64_t g = 0; ordered.group && !is_depthwise(a) && g < a.groups; ++g)
+    order_weight(a.weight, a.weight.as<T>() + g * depth * a.weight.strides[0], depth, a.weight.strides[0], columns,
+                 a.weight.strides[1], ordered.scratch.data + g * ordered.group, ordered.ld, Tile<T>::columns);
   const bool whole = a.stride[0] == 1 && a.stride[1] == 1 && a.stride[2] == 1;
   // A stride beyond the input leaves its last phases without positions.
   for (int64_t f0 = 0; f0 < min64(a.stride[0], a.in[0]); ++f0)
     for (int64_t f1 = 0; f1 < min64(a.stride[1], a.in[1]); ++f1)
-      for (int64_t f2 = 0; f2 < min64(a.stride[2], a.in[2]); ++f2) data_gradient_phase<T>(a, {f0, f1, f2}, whole);
+      for (int64_t f2 = 0; f2 < min64(a.stride[2], a.in[2]); ++f2) data_gradient_phase<T>(a, {f0, f1, f2}, whole, ordered);
 }
 
 template <class T>
