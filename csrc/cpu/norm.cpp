@@ -78,7 +78,7 @@ void compute_statistics(const ColumnNormArgs& a, const ColumnPlan& p) {
   }
   const T* x = a.x.as<T>();
   Scratch<double> moments(p.groups * p.slots * 2 * p.channels);
-  p.for_each_slot([&](int64_t g, int64_t s) {
+  p.for_each_slot(false, [&](int64_t g, int64_t s) {
     double* to = moments.data + (g * p.slots + s) * 2 * p.channels;
     slot_moments(p, x + p.slot_offset(g, s), p.slot_length(s), to, to + p.channels);
   });
@@ -115,7 +115,7 @@ void forward(const ColumnNormArgs& a) {
   affine_coefficients(p, tables, a.mean, a.rstd, optional<T>(a.weight), optional<T>(a.bias), 1, 2);
   for (int64_t g = 0; g < p.groups; ++g) tables.repeat(p, g, 3);
   const T* residual = optional<T>(a.residual);
-  p.for_each_slot([&](int64_t g, int64_t s) {
+  p.for_each_slot(a.training, [&](int64_t g, int64_t s) {
     const int64_t start = p.slot_offset(g, s);
     const T *from = x + start, *center = tables.get(g, 0), *scale = tables.get(g, 1), *shift = tables.get(g, 2);
     T* to = y + start;
@@ -152,7 +152,7 @@ GradInputs<T> inputs_at(const ColumnNormGradArgs& a, const Tables<T>& tables, in
 // Sums of dy and of dy * (x - mean) for each (group, channel), into slot 0 of `sums` [group][slot][sum, dot][channels].
 template <Relu kRelu, class T>
 void gradient_sums(const ColumnNormGradArgs& a, const ColumnPlan& p, const Tables<T>& tables, double* sums) {
-  p.for_each_slot([&](int64_t g, int64_t s) {
+  p.for_each_slot(false, [&](int64_t g, int64_t s) {
     double* to = sums + (g * p.slots + s) * 2 * p.channels;
     slot_grad_sums<kRelu>(p, inputs_at(a, tables, g, p.slot_offset(g, s)), p.slot_length(s), to, to + p.channels);
   });
@@ -229,7 +229,7 @@ void backward(const ColumnNormGradArgs& a) {
   }
   if (!a.dx.data) return;
   input_coefficients(a, p, tables, sums.data);
-  p.for_each_slot([&](int64_t g, int64_t s) {
+  p.for_each_slot(needs_sums, [&](int64_t g, int64_t s) {
     const int64_t start = p.slot_offset(g, s);
     const GradInputs<T> in = inputs_at(a, tables, g, start);
     const T *tb = tables.get(g, 2), *tc = tables.get(g, 3);

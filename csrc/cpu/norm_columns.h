@@ -30,12 +30,16 @@ struct ColumnPlan {
   int64_t slot_length(int64_t slot) const { return least(slot_rows, rows - slot * slot_rows); }
   int64_t slot_offset(int64_t group, int64_t slot) const { return (group * rows + slot * slot_rows) * channels; }
 
-  // body(group, slot) for all slots of all groups, small ones together.
+  // body(group, slot) for all slots of all groups, small ones together; a second pass goes backwards: what the first one read
+  // last is still in the cache.
   template <class F>
-  void for_each_slot(const F& body) const {
-    const int64_t grain = most(kSlotWork / most(least(slot_rows, rows) * channels, 1), 1);
-    parallel_for(groups * slots, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) body(i / slots, i % slots);
+  void for_each_slot(bool backwards, const F& body) const {
+    const int64_t grain = most(kSlotWork / most(least(slot_rows, rows) * channels, 1), 1), count = groups * slots;
+    parallel_for(count, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t slot = backwards ? count - 1 - i : i;
+        body(slot / slots, slot % slots);
+      }
     });
   }
 };
@@ -93,9 +97,20 @@ void column_moments(const T* x, int64_t rows, int64_t width, double* mean, doubl
 // again from the input (the same operations as in forward give the same bits).
 enum class Relu { none, from_result, from_input };
 
+// Keeps a load apart from the mask that is then applied: as one masked load it would wait for the numbers that the mask is
+// made of, and two misses of the cache would follow each other.
+template <class T>
+PYDL_INLINE Vec<T> loaded(Vec<T> a) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(a.v));
+#endif
+  return a;
+}
+
 // dy as it was before the ReLU; d is x - center, scale and shift are those of forward.
 template <Relu kRelu, class T>
-PYDL_INLINE Vec<T> gradient_before(Vec<T> g, Vec<T> d, Vec<T> scale, Vec<T> shift, const T* y, int64_t n) {
+PYDL_INLINE Vec<T> gradient_before(Vec<T> dy, Vec<T> d, Vec<T> scale, Vec<T> shift, const T* y, int64_t n) {
+  const Vec<T> g = loaded(dy);
   if constexpr (kRelu == Relu::from_result) return select(Vec<T>::load_n(y, n) > 0.0, g, Vec<T>::zero());
   if constexpr (kRelu == Relu::from_input) return select(fma(d, scale, shift) > 0.0, g, Vec<T>::zero());
   return g;
