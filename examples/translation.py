@@ -9,7 +9,9 @@ baselines: the German sentence copied (0.2 BLEU), and its words replaced one by 
 
 Attention has to be found before it helps, and that takes steps: to reverse the order of words in these English sentences, the
 two recurrent networks (64 units) needed 1,500 steps of 32 sentences (82 and 87 % of the held-out sentences right in every word,
-measured). So batches are small here and epochs many.
+measured). So batches are small here and epochs many. And it must stay open to be found: with Luong's scores as published, 20
+steps of Adam at 2e-3 put 70 % of the weight on one piece, mostly the first or the last, whose state has read the whole sentence,
+and there it stayed; divided by the root of the keys' length, as in the Transformer, 24 % (names of emoji, measured).
 
 The data come with a package of Debian. Without it (and with --quick) names of emoji are translated.
 """
