@@ -95,7 +95,7 @@ void forward(const ConvArgs& a) {
   if (direct_pays(a)) return conv_direct_forward(a);
   const T *x = a.x.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
   T* y = a.y.as<T>();
-  if (is_pointwise(a))
+  if (pointwise_pays(a, a.channels_in, a.channels_out))
     return pointwise<T>({a.batch * a.out[0] * a.out[1] * a.out[2], a.channels_in, a.channels_out, x, bias, a.relu}, w,
                         a.weight.strides[1], a.weight.strides[0], y);
   const ForwardTaps taps(a);
@@ -158,7 +158,7 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
 template <class T>
 void data_gradient(const ConvArgs& a) {
   if (direct_pays(a)) return conv_direct_data_gradient(a);
-  if (is_pointwise(a))
+  if (pointwise_pays(a, a.channels_out, a.channels_in))
     return pointwise<T>({a.batch * a.in[0] * a.in[1] * a.in[2], a.channels_out, a.channels_in, a.y.as<T>(),
                          a.bias.data ? a.bias.as<T>() : nullptr, false},
                         a.weight.as<T>(), a.weight.strides[0], a.weight.strides[1], a.x.as<T>());
