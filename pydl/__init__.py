@@ -53,6 +53,7 @@ _RANDOM = (
     "normal", "bernoulli", "rand_like", "randn_like", "multinomial",
 )  # fmt: skip
 _LAZY_NAMES = dict.fromkeys(_RANDOM, "pydl.random") | dict.fromkeys(("save", "load"), "pydl.train.checkpoint")
+_LAZY_NAMES |= dict.fromkeys(("capture", "CaptureWarning"), "pydl.graph.capture")
 # Not defined as such, because `int` and `float` would then mean something else in this file.
 _DTYPE_NAMES = {"float": float32, "double": float64, "long": int64, "int": int32, "short": int16}
 

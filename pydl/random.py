@@ -10,13 +10,13 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pydl import _core
 from pydl.errors import ArgumentError
-from pydl.graph.engine import wrap
+from pydl.graph.engine import current_notes, wrap
 from pydl.ops._common import FLOATS, empty, sizes_of
 
 __all__ = [
@@ -25,6 +25,13 @@ __all__ = [
 ]
 
 _UNIFORM, _NORMAL, _BERNOULLI = 0, 1, 2
+
+
+class Place(NamedTuple):
+    """Where in a stream an operation's random numbers start."""
+
+    seed: int
+    offset: int
 
 
 class Generator:
@@ -56,14 +63,19 @@ class Generator:
 
     def fill(self, out: np.ndarray, kind: int, a: float, b: float) -> np.ndarray:
         """Fill a C-ordered floating array and move the counter on."""
-        self._offset += _core.random_fill(kind, self._seed, self._offset, a, b, out)
+        blocks = _core.random_fill(kind, self._seed, self._offset, a, b, out)
+        if (notes := current_notes()) is not None:
+            notes.generators.append((self, (blocks, self._offset, (kind, a, b))))
+        self._offset += blocks
         return out
 
-    def reserve(self, blocks: int) -> tuple[int, int]:
+    def reserve(self, blocks: int) -> Place:
         """The seed, and the first of `blocks` counter values that are from now on the caller's (dropout in a kernel)."""
         first = self._offset
+        if (notes := current_notes()) is not None:
+            notes.generators.append((self, (blocks, first, None)))
         self._offset += blocks
-        return self._seed, first
+        return Place(self._seed, first)
 
     def draw(self, shape: Any, kind: int, a: float, b: float, dtype: Any = np.float32) -> np.ndarray:
         if np.dtype(dtype) not in FLOATS:
@@ -72,6 +84,8 @@ class Generator:
 
     def numpy(self) -> np.random.Generator:
         """A NumPy generator that continues from here (permutations, choices); the counter moves on by one."""
+        if (notes := current_notes()) is not None:
+            notes.generators.append((self, None))
         self._offset += 1
         return np.random.Generator(np.random.Philox(key=self._seed, counter=self._offset << 64))
 

@@ -14,8 +14,10 @@ from pydl.graph import engine
 from pydl.graph.engine import TensorCore
 from pydl.graph.modes import no_grad
 from pydl.ops._common import as_tensor as _as_tensor
+from pydl.ops._common import copy as _copy
 from pydl.ops._common import empty as _empty
 from pydl.ops._common import empty_like as _empty_like
+from pydl.ops._common import fill as _fill
 from pydl.ops._common import named
 from pydl.ops._common import sizes_of as _sizes_of
 
@@ -295,12 +297,12 @@ class Tensor(TensorCore):
         source = _as_tensor(other, self).data
         if source.shape != self.shape:
             source = np.broadcast_to(source, self.shape)
-        np.copyto(self.data, source, casting="unsafe")
+        _write(self.data, source, "unsafe")
         return self
 
     def fill_(self, value: Any) -> Any:
         self._in_place("fill_", value)
-        self.data.fill(value)
+        _fill(self.data, value)
         return self
 
     def zero_(self) -> Any:
@@ -317,7 +319,7 @@ class Tensor(TensorCore):
 
         self._in_place(name)
         drawn = getattr(random, how)(*arguments, self.shape, generator=generator)
-        np.copyto(self.data, drawn.data, casting="unsafe")
+        _write(self.data, drawn.data, "unsafe")
         return self
 
     def normal_(self, mean: Any = 0.0, std: Any = 1.0, *, generator: Any = None) -> Any:
@@ -438,7 +440,7 @@ def _in_place(name: str) -> Callable[..., Any]:
             result = function(self, *args, **kwargs)
         if result.shape != self.shape:
             raise ArgumentError(f"{name}_: result of shape {result.shape} does not fit into {self.shape} in place")
-        np.copyto(self.data, result.data, casting="same_kind")
+        _write(self.data, result.data, "same_kind")
         return self
 
     return named(method, f"{name}_", f"`{name}`, written into the tensor itself.")
@@ -515,9 +517,17 @@ def from_dlpack(source: Any) -> Tensor:
     return engine.wrap(np.from_dlpack(source))
 
 
+def _write(target: np.ndarray, source: np.ndarray, casting: Any) -> None:
+    """Copy into memory that is there."""
+    if source.dtype == target.dtype and not np.may_share_memory(source, target):
+        _copy(source, target)
+    else:
+        np.copyto(target, source, casting=casting)
+
+
 def _filled(shape: Any, value: Any, dtype: Any, requires_grad: bool) -> Tensor:
     out = _empty(_sizes_of(shape), np.dtype(dtype))
-    out.fill(value)
+    _fill(out, value)
     t = engine.wrap(out)
     if requires_grad:
         t.requires_grad = True
@@ -560,7 +570,7 @@ def empty_like(input: Any, dtype: Any = None, requires_grad: bool = False) -> Te
 def full_like(input: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of one value, of the shape, dtype and axis order of another."""
     t = empty_like(input, dtype, requires_grad)
-    t.data.fill(fill_value)
+    _fill(t.data, fill_value)
     return t
 
 

@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "bindings/tape.h"
 #include "core/allocator.h"
 
 namespace pydl {
@@ -62,6 +63,7 @@ Array view(const py::handle& object, bool writable) {
   }
   if (reinterpret_cast<uintptr_t>(v.data) % static_cast<uintptr_t>(item) != 0)
     fail("array", "the data is not aligned to its item size; copy it first");
+  if (t_tape) t_tape->use(object, v.data, writable);
   return v;
 }
 

@@ -1,6 +1,7 @@
 #include "cpu/attention.h"
 
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 
@@ -32,8 +33,10 @@ PYDL_BINDINGS(attention) {
                         const py::object& causal_offset, double dropout, uint64_t seed, uint64_t offset, const py::object& out,
                         const py::object& log_sum) {
     const AttentionArgs args = attention_args(q, k, v, mask, scale, causal_offset, dropout, seed, offset, out, log_sum);
-    py::gil_scoped_release release;
-    attention_forward(args);
+    if (dropout > 0)
+      launch_random(attention_forward, args, [](AttentionArgs& a) -> AttentionArgs& { return a; });
+    else
+      launch(attention_forward, args);
   });
   m.def("attention_backward", [](const py::object& q, const py::object& k, const py::object& v, const py::object& mask,
                                  double scale, const py::object& causal_offset, double dropout, uint64_t seed, uint64_t offset,
@@ -46,8 +49,10 @@ PYDL_BINDINGS(attention) {
     args.dk = view(dk, true);
     args.dv = view(dv, true);
     if (!dmask.is_none()) args.dmask = view(dmask, true);
-    py::gil_scoped_release release;
-    attention_backward(args);
+    if (dropout > 0)
+      launch_random(attention_backward, args, [](AttentionGradArgs& a) -> AttentionArgs& { return a.forward; });
+    else
+      launch(attention_backward, args);
   });
   m.def("attention_random_blocks", &attention_random_blocks);
 }

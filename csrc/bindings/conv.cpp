@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 
@@ -59,8 +60,7 @@ void forward(const py::object& x, const py::object& weight, const py::object& bi
   ConvArgs args = make_args(x, weight, bias, y, stride, pad, dilation, groups);
   args.relu = relu;
   check_bias(args, args.channels_out);
-  py::gil_scoped_release release;
-  conv_forward(args);
+  launch(conv_forward, args);
 }
 
 template <class K>
@@ -69,8 +69,7 @@ auto gradient(const K& kernel) {
                    const Sizes& stride, const Sizes& pad, const Sizes& dilation, int64_t groups) {
     const ConvArgs args = make_args(x, weight, bias, y, stride, pad, dilation, groups);
     check_bias(args, args.channels_in);
-    py::gil_scoped_release release;
-    kernel(args);
+    launch(kernel, args);
   };
 }
 
@@ -83,8 +82,7 @@ void relu_gradient(const py::object& dy, const py::object& y, const py::object& 
   if (!sums.is_none()) args.sums = view(sums);
   args.channels = args.y.shape[4];
   args.rows = args.channels ? args.y.size() / args.channels : 0;
-  py::gil_scoped_release release;
-  conv_relu_gradient(args);
+  launch(conv_relu_gradient, args);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "cpu/dropout.h"
 
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 
@@ -9,8 +10,7 @@ PYDL_BINDINGS(dropout) {
   m.def("dropout", [](const py::object& x, const py::object& y, double p, double scale, double shift, double fill,
                       uint64_t seed, uint64_t offset) {
     const DropoutArgs args{view(x), view(y, true), p, scale, shift, fill, seed, offset};
-    py::gil_scoped_release release;
-    dropout_elements(args);
+    launch_random(dropout_elements, args, [](DropoutArgs& a) -> DropoutArgs& { return a; });
   });
 }
 

@@ -1,7 +1,10 @@
 #include "cpu/elementwise.h"
 
+#include <cstring>
+
 #include "bindings/api.h"
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 
@@ -31,8 +34,31 @@ void call_map(int map, const py::sequence& inputs, const py::object& out, const 
     PYDL_CHECK(args.in[k].dtype == args.out.dtype, "inputs and output of unequal dtype");
   }
   for (size_t i = 0; i < params.size(); ++i) args.params[i] = params[i];
-  py::gil_scoped_release release;
-  map_elements(args);
+  launch(map_elements, args);
+}
+
+// The same value everywhere: a copy from an array without extent.
+struct Fill {
+  struct Args {
+    Array out;
+    int64_t value;  // its bytes
+  };
+  const char* name = "fill_elements";
+  void operator()(const Args& args) const {
+    CopyArgs copy{args.out, args.out};
+    copy.in.data = const_cast<int64_t*>(&args.value);
+    for (auto& stride : copy.in.strides) stride = 0;
+    copy_elements(copy);
+  }
+};
+constexpr Fill kFill;
+
+void fill(const py::object& out, const py::object& value) {
+  const Array number = view(value);
+  Fill::Args args{view(out, true), 0};
+  PYDL_CHECK(number.size() == 1 && number.dtype == args.out.dtype, "expected one number of the array's dtype");
+  std::memcpy(&args.value, number.data, static_cast<size_t>(item_size(number.dtype)));
+  launch(kFill, args);
 }
 
 constexpr int64_t kKeepGil = 1 << 14;  // elements below which handing the GIL over costs more than it gives
@@ -96,12 +122,12 @@ PyObject* map_rows(int function, int count, PyObject* const* arrays, const doubl
     as_row(out.ptr(), like, dtype, size, args.out);
     args.out.ndim = 1;
     for (int i = 0; i < constant_count; ++i) args.params[i] = constants[i];
-    if (size < kKeepGil) {
-      map_elements(args);
-    } else {
-      const py::gil_scoped_release release;
-      map_elements(args);
-    }
+    if (t_tape)
+      for (int k = 0; k < count; ++k) t_tape->use(arrays[k], args.in[k].data, false);
+    if (size < kKeepGil)
+      launch_held(map_elements, args);
+    else
+      launch(map_elements, args);
     return out.release().ptr();
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
@@ -119,6 +145,7 @@ PyObject* scalar(double value, PyObject* like) {
   const bool single = dtype.ptr() == py::dtype::of<float>().ptr();
   if (!single && dtype.ptr() != py::dtype::of<double>().ptr()) return nullptr;
   try {
+    const memory::Open open;  // a recorded step's numbers are constants, outside of its memory
     auto out = empty(0, nullptr, nullptr, dtype.itemsize(), dtype);
     if (single)
       *static_cast<float*>(out.mutable_data()) = static_cast<float>(value);
@@ -143,18 +170,16 @@ PYDL_BINDINGS(elementwise) {
   m.def("map", &call_map, py::arg("map"), py::arg("inputs"), py::arg("out"), py::arg("params") = std::vector<double>{});
   m.def("where", [](const py::object& condition, const py::object& a, const py::object& b, const py::object& out) {
     const WhereArgs args{view(condition), view(a), view(b), view(out, true)};
-    py::gil_scoped_release release;
-    where_elements(args);
+    launch(where_elements, args);
   });
   m.def("join", [](const py::sequence& inputs, const py::object& out) {
     const JoinArgs args{views(inputs), view(out, true)};
-    py::gil_scoped_release release;
-    join_rows(args);
+    launch(join_rows, args);
   });
+  m.def("fill", &fill);
   m.def("copy", [](const py::object& in, const py::object& out) {
     const CopyArgs args{view(in), view(out, true)};
-    py::gil_scoped_release release;
-    copy_elements(args);
+    launch(copy_elements, args);
   });
 }
 

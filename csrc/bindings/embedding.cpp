@@ -1,6 +1,7 @@
 #include "cpu/embedding.h"
 
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 
@@ -15,33 +16,28 @@ Array optional(Object a, bool writable = false) { return a.is_none() ? Array{} :
 PYDL_BINDINGS(embedding) {
   m.def("embedding", [](Object weight, Object index, Object out) {
     const EmbeddingArgs args{view(weight), view(index), view(out, true)};
-    py::gil_scoped_release release;
-    return embedding_forward(args);
+    return launch(embedding_forward, args);
   });
   m.def("embedding_backward", [](Object grad, Object index, Object source, Object scale, Object out, int64_t padding,
                                  bool by_frequency) {
     const EmbeddingGradArgs args{view(grad), view(index), optional(source), optional(scale), view(out, true), padding,
                                  by_frequency};
-    py::gil_scoped_release release;
-    embedding_backward(args);
+    launch(embedding_backward, args);
   });
   m.def("embedding_bag", [](int mode, Object weight, Object index, Object offsets, Object scale, int64_t padding, Object out,
                             Object largest) {
     PYDL_CHECK(mode >= 0 && mode <= static_cast<int>(Bag::max), "unknown mode");
     const EmbeddingBagArgs args{static_cast<Bag>(mode), view(weight), view(index), view(offsets), optional(scale), padding,
                                 view(out, true), optional(largest, true)};
-    py::gil_scoped_release release;
-    return embedding_bag_forward(args);
+    return launch(embedding_bag_forward, args);
   });
   m.def("embedding_max_backward", [](Object grad, Object largest, Object index, Object out) {
     const EmbeddingMaxGradArgs args{view(grad), view(largest), view(index), view(out, true)};
-    py::gil_scoped_release release;
-    embedding_max_backward(args);
+    launch(embedding_max_backward, args);
   });
   m.def("embedding_dots", [](Object grad, Object weight, Object index, Object source, Object out, int64_t padding) {
     const EmbeddingDotArgs args{view(grad), view(weight), view(index), view(source), view(out, true), padding};
-    py::gil_scoped_release release;
-    embedding_dots(args);
+    launch(embedding_dots, args);
   });
 }
 

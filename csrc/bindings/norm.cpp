@@ -1,6 +1,7 @@
 #include "cpu/norm.h"
 
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 
@@ -19,8 +20,7 @@ PYDL_BINDINGS(norm) {
     const ColumnNormArgs args{view(x), view(y, true), optional(weight), optional(bias), optional(running_mean, training),
                               optional(running_var, training), view(mean, !known), view(rstd, !known), training, momentum, eps,
                               optional(residual), relu, known};
-    py::gil_scoped_release release;
-    column_norm_forward(args);
+    launch(column_norm_forward, args);
   });
   m.def("column_norm_backward", [](Object dy, Object x, Object weight, Object mean, Object rstd, Object dx, Object dweight,
                                    Object dbias, bool training, bool relu, Object y, Object bias,
@@ -28,31 +28,26 @@ PYDL_BINDINGS(norm) {
     const ColumnNormGradArgs args{view(dy), view(x), optional(weight), view(mean), view(rstd),
                                   optional(dx, true), optional(dweight, true), optional(dbias, true), training,
                                   relu, optional(y), optional(bias), optional(dresidual, true)};
-    py::gil_scoped_release release;
-    column_norm_backward(args);
+    launch(column_norm_backward, args);
   });
   m.def("row_norm", [](Object x, Object y, Object weight, Object bias, Object mean, Object rstd, double eps) {
     const RowNormArgs args{view(x), view(y, true), optional(weight), optional(bias), optional(mean, true), view(rstd, true),
                            eps};
-    py::gil_scoped_release release;
-    row_norm_forward(args);
+    launch(row_norm_forward, args);
   });
   m.def("row_norm_backward", [](Object dy, Object x, Object weight, Object mean, Object rstd, Object dx, Object dweight,
                                 Object dbias) {
     const RowNormGradArgs args{view(dy), view(x), optional(weight), optional(mean), view(rstd),
                                optional(dx, true), optional(dweight, true), optional(dbias, true)};
-    py::gil_scoped_release release;
-    row_norm_backward(args);
+    launch(row_norm_backward, args);
   });
   m.def("local_norm", [](Object x, Object y, int64_t size, double alpha, double beta, double k) {
     const LocalNormArgs args{view(x), view(y, true), Array{}, size, alpha, beta, k};
-    py::gil_scoped_release release;
-    local_norm_forward(args);
+    launch(local_norm_forward, args);
   });
   m.def("local_norm_backward", [](Object dy, Object x, Object dx, int64_t size, double alpha, double beta, double k) {
     const LocalNormArgs args{view(x), view(dx, true), view(dy), size, alpha, beta, k};
-    py::gil_scoped_release release;
-    local_norm_backward(args);
+    launch(local_norm_backward, args);
   });
 }
 

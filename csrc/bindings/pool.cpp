@@ -3,6 +3,7 @@
 #include <array>
 
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 
@@ -29,8 +30,7 @@ template <class K>
 auto max_call(const K& kernel, Writes writes) {
   return [&kernel, writes](const py::object& x, const py::object& y, const py::object& taps, const Axes& axes) {
     const PoolArgs args = make_args(writes, x, y, taps, axes, false, 0);
-    py::gil_scoped_release release;
-    kernel(args);
+    launch(kernel, args);
   };
 }
 
@@ -38,8 +38,7 @@ template <class K>
 auto avg_call(const K& kernel, Writes writes) {
   return [&kernel, writes](const py::object& x, const py::object& y, const Axes& axes, bool include_pad, int64_t divisor) {
     const PoolArgs args = make_args(writes, x, y, py::none(), axes, include_pad, divisor);
-    py::gil_scoped_release release;
-    kernel(args);
+    launch(kernel, args);
   };
 }
 
@@ -47,8 +46,7 @@ template <class K>
 auto unpool_call(const K& kernel, Writes writes) {
   return [&kernel, writes](const py::object& x, const py::object& indices, const py::object& y) {
     const UnpoolArgs args{view(x, writes == Writes::x), view(indices), view(y, writes == Writes::y)};
-    py::gil_scoped_release release;
-    return kernel(args);
+    return launch(kernel, args);
   };
 }
 

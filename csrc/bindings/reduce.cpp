@@ -1,6 +1,7 @@
 #include "cpu/reduce.h"
 
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 
@@ -12,13 +13,11 @@ PYDL_BINDINGS(reduce) {
   m.def("reduce", [](int kind, const py::object& in, const py::object& out) {
     PYDL_CHECK(kind >= 0 && kind <= static_cast<int>(Reduce::argmin), "unknown reduction");
     const ReduceArgs args{static_cast<Reduce>(kind), view(in), view(out, true)};
-    py::gil_scoped_release release;
-    reduce_array(args);
+    launch(reduce_array, args);
   });
   m.def("cumsum", [](const py::object& in, const py::object& out) {
     const CumsumArgs args{view(in), view(out, true)};
-    py::gil_scoped_release release;
-    cumsum_array(args);
+    launch(cumsum_array, args);
   });
 }
 

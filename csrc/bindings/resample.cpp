@@ -3,6 +3,7 @@
 #include <array>
 
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 
@@ -11,8 +12,7 @@ PYDL_BINDINGS(resample) {
   m.def("resample", [](const py::object& x, const py::object& y, const Tables& tables) {
     ResampleArgs args{view(x), view(y, true), {}};
     for (size_t d = 0; d < 3; ++d) args.axis[d] = {view(tables[d][0]), view(tables[d][1]), view(tables[d][2])};
-    py::gil_scoped_release release;
-    resample(args);
+    launch(resample, args);
   });
 }
 

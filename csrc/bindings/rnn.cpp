@@ -1,6 +1,7 @@
 #include "cpu/rnn.h"
 
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 namespace {
@@ -26,8 +27,7 @@ RnnArgs arguments(int cell, bool reverse, const py::tuple& inputs, const py::tup
 PYDL_BINDINGS(rnn) {
   m.def("rnn_forward", [](int cell, bool reverse, const py::tuple& inputs, const py::tuple& outputs) {
     const RnnArgs args = arguments(cell, reverse, inputs, outputs, true);
-    py::gil_scoped_release release;
-    rnn_forward(args);
+    launch(rnn_forward, args);
   });
   // gradients: (gy, ghn, gcn) given, (dx, dw_ih, dw_hh, db_ih, db_hh, dw_hr, dh0, dc0) wanted.
   m.def("rnn_backward", [](int cell, bool reverse, const py::tuple& inputs, const py::tuple& outputs, const py::tuple& given,
@@ -39,13 +39,11 @@ PYDL_BINDINGS(rnn) {
     Array* const out[] = {&d.dx, &d.dw_ih, &d.dw_hh, &d.db_ih, &d.db_hh, &d.dw_hr, &d.dh0, &d.dc0};
     for (size_t i = 0; i < 3; ++i) *in[i] = optional(given[i]);
     for (size_t i = 0; i < 8; ++i) *out[i] = optional(wanted[i], true);
-    py::gil_scoped_release release;
-    rnn_backward(args, d);
+    launch(rnn_backward, args, d);
   });
   m.def("rnn_take_rows", [](const py::object& x, const py::object& index, double fill, const py::object& out) {
     const Array from = view(x), rows = view(index), to = view(out, true);
-    py::gil_scoped_release release;
-    rnn_take_rows(from, rows, fill, to);
+    launch(rnn_take_rows, from, rows, fill, to);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "bindings/array.h"
+#include "bindings/tape.h"
 
 namespace pydl {
 
@@ -13,8 +14,7 @@ PYDL_BINDINGS(warp) {
     PYDL_CHECK(border >= 0 && border <= static_cast<int>(WarpBorder::reflect), "unknown border");
     WarpArgs args{view(x), view(y, true), {}, view(fill), linear, static_cast<WarpBorder>(border)};
     std::copy(matrix.begin(), matrix.end(), args.matrix);
-    py::gil_scoped_release release;
-    warp(args);
+    launch(warp, args);
   });
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "core/step_memory.h"
 
 namespace pydl::memory {
 
@@ -139,6 +140,7 @@ Pool& pool() {
 
 void* allocate(int64_t bytes) {
   if (bytes < 0 || bytes > (int64_t{1} << 46)) throw std::bad_alloc();
+  if (void* const block = step_allocate(bytes)) return block;
   const int64_t rounded = block_bytes(bytes);
   Pool& p = pool();
   std::lock_guard lock(p.mutex);
@@ -152,7 +154,7 @@ void* allocate(int64_t bytes) {
 }
 
 void release(void* block, int64_t bytes) noexcept {
-  if (!block) return;
+  if (!block || step_release(block)) return;
   const int64_t rounded = block_bytes(bytes);
   Pool& p = pool();
   std::lock_guard lock(p.mutex);

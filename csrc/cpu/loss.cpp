@@ -221,7 +221,7 @@ void blocks_forward(const CrossEntropyArgs& a, const Criterion<T>& criterion, in
 int64_t grain_of(int64_t classes) { return (kGrain / (classes + 1) / kBlock + 1) * kBlock; }
 
 template <class T>
-CrossEntropyResult forward(const CrossEntropyArgs& a) {
+int64_t forward(const CrossEntropyArgs& a) {
   const int64_t positions = a.x.shape[0], n = a.x.shape[1];
   const int64_t grain = n <= kFewClasses ? grain_of(n) : kGrain / (n + 1) + 1;
   const Criterion<T> criterion(a.weight, n, a.ignore_index, a.smoothing);
@@ -232,13 +232,19 @@ CrossEntropyResult forward(const CrossEntropyArgs& a) {
     n <= kFewClasses ? blocks_forward(a, criterion, begin, end, sums) : rows_forward(a, criterion, begin, end, sums);
     partial.data[begin / grain] = sums;
   });
-  CrossEntropyResult result{-1, 0, 0};
+  Partial result;
   for (int64_t i = 0; i < chunks; ++i) {
     if (result.wrong < 0) result.wrong = partial.data[i].wrong;
     result.loss += partial.data[i].loss;
     result.weight += partial.data[i].weight;
   }
-  return result;
+  if (!a.loss.data) {
+    const double divisor = a.mean ? result.weight : 1.0;
+    *a.divisor.as<double>() = divisor;
+    // Without a position that counts the mean is NaN, as in PyTorch.
+    *a.out.as<T>() = static_cast<T>(divisor != 0 ? result.loss / divisor : std::nan(""));
+  }
+  return result.wrong;
 }
 
 template <class T>
@@ -260,6 +266,12 @@ void backward(const CrossEntropyGradArgs& a) {
   const int64_t positions = a.x.shape[0], n = a.x.shape[1], g_step = a.g.size() == 1 ? 0 : 1;
   const Criterion<T> criterion(a.weight, n, a.ignore_index, a.smoothing);
   const T *x = a.x.as<T>(), *stats = a.stats.as<T>(), *g = a.g.as<T>();
+  T share = 0;
+  if (a.divisor.data) {
+    const double divisor = *a.divisor.as<double>();
+    share = static_cast<T>(divisor != 0 ? static_cast<double>(*g) / divisor : std::nan(""));
+    g = &share;
+  }
   const int64_t* target = a.target.as<int64_t>();
   T* dx = a.dx.as<T>();
   if (n <= kFewClasses) {
@@ -295,15 +307,18 @@ void check(const Array& x, const Array& target, const Array& weight, const Array
   PYDL_CHECK(stats.contiguous() && stats.size() == 2 * x.shape[0] && stats.dtype == x.dtype, "expected stats [2, positions]");
 }
 
-CrossEntropyResult cross_entropy_forward_impl(const CrossEntropyArgs& a) {
+int64_t cross_entropy_forward_impl(const CrossEntropyArgs& a) {
   check(a.x, a.target, a.weight, a.stats);
   PYDL_CHECK(!a.loss.data || (a.loss.contiguous() && a.loss.size() == a.x.shape[0]), "expected a loss for each position");
+  PYDL_CHECK(a.loss.data || (a.out.data && a.divisor.data && a.out.size() == 1 && a.divisor.size() == 1),
+             "expected a place for the loss");
   return a.x.dtype == DType::f32 ? forward<float>(a) : forward<double>(a);
 }
 
 void cross_entropy_backward_impl(const CrossEntropyGradArgs& a) {
   check(a.x, a.target, a.weight, a.stats);
   PYDL_CHECK(a.g.contiguous() && (a.g.size() == 1 || a.g.size() == a.x.shape[0]), "expected a gradient for each position");
+  PYDL_CHECK(!a.divisor.data || (a.g.size() == 1 && a.divisor.size() == 1), "expected one gradient and one number to divide it by");
   PYDL_CHECK(a.dx.contiguous() && a.dx.size() == a.x.size(), "expected a result of the scores' shape");
   a.x.dtype == DType::f32 ? backward<float>(a) : backward<double>(a);
 }

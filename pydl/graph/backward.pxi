@@ -57,6 +57,8 @@ def run_backward(list roots, list grads, bint retain_graph=False, bint create_gr
             key = (t.node.sequence, t.output_index) if t.node is not None else id(t)
             wanted.setdefault(key, []).append(i)
     cdef int mode = pydl_grad_enabled
+    if pydl_recording:
+        notes.backwards += 1
     pydl_set_grad(create_graph)
     try:
         for i in range(len(roots)):
@@ -80,6 +82,8 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
     cdef TensorCore g, t
     cdef bint checking = anomaly_enabled
     op = node.op
+    if pydl_recording:
+        notes.before(op)
     if node.freed:
         raise used_up(node)
     if node.watched is not None:
@@ -121,6 +125,8 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
         arrays = [None if o is None else (<TensorCore>o).data for o in outs]
         result = op.backward(node, *arrays) if backward_observer is None else backward_observer(op, node, arrays)
         arrays = None
+    if pydl_recording:
+        notes.after(op)
     if type(result) is not tuple:
         result = (result,)
     if anomaly_enabled:
@@ -185,6 +191,8 @@ cdef flush_leaves(dict leaves, dict wanted, list results, bint create_graph):
         _, (tensor, grad) = leaves.popitem()
         leaf = <TensorCore>tensor
         tensor = None
+        if pydl_recording and results is None:
+            notes.received.append(leaf)
         grad = run_hooks(leaf, grad)
         if results is not None:
             for k in wanted.get(id(leaf), ()):

@@ -7,7 +7,7 @@ nodes by falling sequence number: a node is younger than everything it was compu
 and needs neither recursion nor counting.
 
 One module, written in one file for each subject: tensor.pxi, node.pxi, record.pxi (the general way of an operation),
-maps.pxi (the short way of element-wise ones), backward.pxi.
+maps.pxi (the short way of element-wise ones), notes.pxi (what a captured step leaves behind), backward.pxi.
 """
 
 from weakref import ref as weakref
@@ -44,6 +44,7 @@ include "tensor.pxi"
 include "node.pxi"
 include "record.pxi"
 include "maps.pxi"
+include "notes.pxi"
 include "backward.pxi"
 
 
@@ -75,6 +76,11 @@ def set_anomaly_mode(bint on):
     anomaly_enabled = on
 
 
+def is_watched():
+    """Whether something wants to see each operation: an observer, or the search for NaN."""
+    return observer is not None or backward_observer is not None or anomaly_enabled
+
+
 def is_anomaly_enabled():
     return anomaly_enabled
 
@@ -104,6 +110,12 @@ def set_backward_observer(function):
 
 def push_module(str name):
     module_stack.append(name)
+
+
+def note_object(value):
+    """A module or optimizer is called; for the notes of a recorded step."""
+    if pydl_recording:
+        notes.objects.append(value)
 
 
 def pop_module():

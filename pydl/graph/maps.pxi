@@ -109,6 +109,8 @@ def apply_map(MapRule rule not None, a, b=None, tuple constants=None):
     array = run_map(rule.kernel, x.data, other, constants)
     if array is None:
         return None
+    if pydl_recording:
+        note_map(rule, a, b, constants)
     out = new_tensor(array)
     out._is_inference = pydl_inference
     if needs:

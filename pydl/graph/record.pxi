@@ -46,10 +46,14 @@ def apply(op, *args):
     node.op = op
     node.materialize_grads = True
     node.needs = tuple(needs) if record else (False,) * n
+    if pydl_recording:
+        note_apply(op, args)
     if observer is not None:
         out = observer(op, node, raw)
     else:
         out = op.forward(node, *raw)
+    if pydl_recording:
+        notes.after(op)
     if anomaly_enabled:
         node.module_path = current_module_path()
         check_finite(op, out, node.module_path, "forward")

@@ -49,6 +49,8 @@ cdef class TensorCore:
 
     def bump_version(self):
         """Tell the tape that the memory has been changed in place."""
+        if pydl_recording:
+            notes.bumped.append(self)
         if self._base is not None:
             self._base._own_version += 1
         else:

@@ -138,6 +138,7 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         engine.push_module(self._name)
+        engine.note_object(self)
         try:
             if not self.has_hooks():
                 return self.forward(*args, **kwargs)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pydl import ops
 from pydl.errors import ArgumentError, ShapeError
+from pydl.graph.engine import current_notes
 from pydl.nn import init
 from pydl.nn.linear import new_parameter
 from pydl.nn.module import Module
@@ -81,11 +82,18 @@ class _BatchNorm(_ChannelNorm):
             self.bias, batch_statistics, self._momentum(), self.eps, residual=residual, relu=relu,
         )
 
+    def _count(self, *_: Any) -> None:
+        self.num_batches_tracked.data += 1
+        self.num_batches_tracked.bump_version()
+
     def _momentum(self) -> float:
         """The weight of this batch in the running statistics; without a momentum all batches weigh the same."""
         if not (self.training and self.track_running_stats):
             return 0.0
-        self.num_batches_tracked.add_(1)
+        self._count()
+        if (notes := current_notes()) is not None:
+            notes.hooks.append(self._count)
+            notes.owned.append(self.num_batches_tracked)
         return 1.0 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
 
 

@@ -68,9 +68,26 @@ def copy(array: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return out
 
 
+def fill(array: np.ndarray, value: Any) -> np.ndarray:
+    """The array, natively filled with one value."""
+    if array.dtype in MOVABLE:
+        _core.fill(array, np.asarray(value, array.dtype))
+    else:
+        array.fill(value)
+    return array
+
+
 def contiguous(array: np.ndarray) -> np.ndarray:
     """The array itself if C-contiguous, else a C-ordered copy."""
     return array if array.flags.c_contiguous else copy(array, empty(array.shape, array.dtype))
+
+
+def reshaped(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The elements in C order under another shape: a view where the memory allows it, else a native copy."""
+    try:
+        return array.reshape(shape, copy=False)
+    except ValueError:
+        return contiguous(array).reshape(shape)
 
 
 def is_channels_last(array: np.ndarray) -> bool:

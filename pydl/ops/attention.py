@@ -20,13 +20,12 @@ __all__ = ["multi_head_attention", "scaled_dot_product_attention", "split_rows"]
 
 
 class AttentionOptions(NamedTuple):
-    """What the kernel needs beside the tensors; seed and offset fix the dropout mask."""
+    """What the kernel needs beside the tensors; the place in the random stream (seed and offset) fixes the dropout mask."""
 
     scale: float
     causal_offset: int | None = None
     dropout_p: float = 0.0
-    seed: int = 0
-    offset: int = 0
+    place: tuple[int, int] = (0, 0)
 
 
 def _new_rows(like: np.ndarray, features: int | None = None) -> np.ndarray:
@@ -56,7 +55,7 @@ def _attend(
 ) -> np.ndarray:
     """Fills `out`; returns the log2-sums of the exponentials, all that backward needs beside the inputs."""
     log_sum = empty(q.shape[:3], q.dtype)
-    _core.attention(q, k, v, mask, o.scale, o.causal_offset, o.dropout_p, o.seed, o.offset, out, log_sum)
+    _core.attention(q, k, v, mask, o.scale, o.causal_offset, o.dropout_p, *o.place, out, log_sum)
     return log_sum
 
 
@@ -96,8 +95,8 @@ class ScaledDotProductAttention(Op):
         full = (*q.shape[:3], k.shape[2])
         dmask = empty(full, q.dtype) if ctx.needs[3] else None
         o = ctx.options
-        _core.attention_backward(q, k, v, _mask_on_heads(cls.name, mask, full), o.scale, o.causal_offset, o.dropout_p, o.seed,
-                                 o.offset, out, log_sum, g, dq, dk, dv, dmask)
+        _core.attention_backward(q, k, v, _mask_on_heads(cls.name, mask, full), o.scale, o.causal_offset, o.dropout_p, *o.place,
+                                 out, log_sum, g, dq, dk, dv, dmask)
         return dq, dk, dv, None if dmask is None else _sum_array(dmask, mask.shape)
 
     @staticmethod
@@ -158,8 +157,8 @@ def draw_options(scale: float, causal_offset: int | None, dropout_p: float, gene
         return AttentionOptions(scale, causal_offset)
     from pydl.random import default_generator
 
-    seed, offset = (generator or default_generator).reserve(_core.attention_random_blocks(rows, keys))
-    return AttentionOptions(scale, causal_offset, dropout_p, seed, offset)
+    place = (generator or default_generator).reserve(_core.attention_random_blocks(rows, keys))
+    return AttentionOptions(scale, causal_offset, dropout_p, place)
 
 
 def scaled_dot_product_attention(
@@ -292,8 +291,8 @@ class MultiHeadAttention(Op):
         rows, dout = (_on_heads(x, heads, batch_first) for x in (out, g))
         full = (*q.shape[:3], k.shape[2])
         dmask = empty(full, q.dtype) if ctx.needs[3] else None
-        _core.attention_backward(q, k, v, _mask_on_heads(cls.name, mask, full), o.scale, o.causal_offset, o.dropout_p, o.seed,
-                                 o.offset, rows, log_sum, dout, dq, dk, dv, dmask)
+        _core.attention_backward(q, k, v, _mask_on_heads(cls.name, mask, full), o.scale, o.causal_offset, o.dropout_p, *o.place,
+                                 rows, log_sum, dout, dq, dk, dv, dmask)
         return (None, None, None, None if dmask is None else _sum_array(dmask, mask.shape), *grads)
 
     @classmethod

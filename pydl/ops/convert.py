@@ -8,7 +8,7 @@ import numpy as np
 
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Op
-from pydl.ops._common import copy, empty_like
+from pydl.ops._common import copy, empty_like, fill
 
 __all__ = ["cast", "clone", "ones_like", "zeros_like"]
 
@@ -58,12 +58,12 @@ def clone(input: Any) -> Any:
 def zeros_like(input: Any, dtype: Any = None) -> Any:
     """Zeros of the same shape, dtype and axis order."""
     out = empty_like(input.data, dtype)
-    out.fill(0)
+    fill(out, 0)
     return wrap(out)
 
 
 def ones_like(input: Any, dtype: Any = None) -> Any:
     """Ones of the same shape, dtype and axis order."""
     out = empty_like(input.data, dtype)
-    out.fill(1)
+    fill(out, 1)
     return wrap(out)

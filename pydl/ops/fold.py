@@ -12,7 +12,7 @@ from pydl import _core
 from pydl.errors import ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape
-from pydl.ops._common import check_floating, copy, empty
+from pydl.ops._common import check_floating, copy, empty, fill
 from pydl.ops._maps import MAPS
 from pydl.ops.conv import output_size, tuple_of
 from pydl.ops.pad import pad
@@ -112,7 +112,7 @@ class Fold(Op):
         check_floating("fold", input=x)
         ctx.windows = windows
         out = empty(shape, x.dtype)  # NCHW in memory, as the columns are: both are walked along W
-        out.fill(0)
+        fill(out, 0)
         parts = x.reshape(*shape[:2], *windows.kernel, *windows.fit("fold", shape)).transpose(4, 5, 0, 1, 2, 3)
         windows.add(parts, out, 0)
         return out

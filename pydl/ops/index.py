@@ -11,7 +11,7 @@ from pydl import _core
 from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.graph.engine import TensorCore, apply, wrap
 from pydl.graph.op import Op, Shape
-from pydl.ops._common import MOVABLE, as_tensor, broadcast_shapes, copy, empty, normalize_axis
+from pydl.ops._common import MOVABLE, as_tensor, broadcast_shapes, copy, empty, fill, normalize_axis
 
 __all__ = [
     "gather", "getitem", "index_add", "index_select", "masked_select", "nonzero", "one_hot", "scatter", "scatter_add",
@@ -102,7 +102,7 @@ def _addable(op: str, x: np.ndarray, values: np.ndarray, name: str) -> np.ndarra
 
 def _zeros(shape: Shape, dtype: Any) -> np.ndarray:
     out = empty(shape, dtype)
-    out.fill(0)
+    fill(out, 0)
     return out
 
 
@@ -180,6 +180,14 @@ class Slice(GetItem):
     name, is_view = "slice", True
 
 
+def _place(array: np.ndarray, index: Any) -> np.ndarray:
+    """The view that a basic index names; a single element too."""
+    found = array[index]
+    if isinstance(found, np.ndarray):
+        return found
+    return array[(*index, ...)] if isinstance(index, tuple) else array[index, ...]
+
+
 class PutItem(Op):
     """Zeros with the values added at the indexed places: the gradient of indexing."""
 
@@ -189,7 +197,9 @@ class PutItem(Op):
     def forward(ctx: Any, g: np.ndarray, shape: Shape, index: Any) -> np.ndarray:
         ctx.index = index
         out = _zeros(shape, g.dtype)
-        if _is_basic(index) or _is_mask(index):
+        if _is_basic(index):
+            copy(g, _place(out, index))
+        elif _is_mask(index):
             out[index] = g
         else:  # one position may be named several times
             positions = np.arange(out.size).reshape(shape)[index].reshape(1, -1, 1)

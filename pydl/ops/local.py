@@ -17,7 +17,7 @@ from pydl import _core
 from pydl.errors import ShapeError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape, SlidingWindow
-from pydl.ops._common import channels_last, check_floating, contiguous, copy, empty, empty_channels_last
+from pydl.ops._common import channels_last, check_floating, contiguous, copy, empty, empty_channels_last, fill
 from pydl.ops.conv import resolve_padding, tuple_of
 from pydl.ops.elementwise import add
 from pydl.ops.fold import Ints, Windows
@@ -72,7 +72,7 @@ class LocallyConnected2d(Op):
         dx = dw = None
         if ctx.needs[0]:
             dx = empty_channels_last(x.shape, x.dtype)
-            dx.fill(0)
+            fill(dx, 0)
         if ctx.needs[1]:
             dw = empty_filters(weight.shape, weight.dtype)
         for first, part, patches in _gathered(x, weight.shape, windows):

@@ -144,28 +144,28 @@ class CrossEntropy(Op):
     ) -> np.ndarray:
         CrossEntropy.shape(x, target, weight, ignore_index, reduction, smoothing)
         factors = _class_weight("cross_entropy", x, weight)
-        loss = empty(target.shape, x.dtype) if reduction == "none" else None
+        loss = out = divisor = None
+        if reduction == "none":
+            loss = empty(target.shape, x.dtype)
+        else:
+            out, divisor = empty((), x.dtype), empty((), np.float64)
         stats = empty((2, target.size), x.dtype)
         rows, numbers = _scores_last(x), np.ascontiguousarray(target, np.int64)
-        wrong, total, weights = _core.cross_entropy(rows, numbers, factors, ignore_index, smoothing, loss, stats)
+        wrong = _core.cross_entropy(rows, numbers, factors, ignore_index, smoothing, reduction == "mean", loss, out, divisor, stats)
         if wrong >= 0:
             at = tuple(int(i) for i in np.unravel_index(wrong, target.shape))
             raise _wrong_class("cross_entropy", target, at, x.shape[1], ignore_index)
         ctx.save(x, target, stats)
-        divisor = weights if reduction == "mean" else 1.0
-        ctx.args = factors, ignore_index, reduction, smoothing, divisor
-        if loss is not None:
-            return loss
-        return np.asarray(total / divisor if divisor else np.nan, x.dtype)
+        ctx.args = factors, ignore_index, smoothing, divisor
+        return out if loss is None else loss
 
     @staticmethod
     def backward(ctx: Any, g: np.ndarray) -> np.ndarray:
         x, target, stats = ctx.saved
-        factors, ignore_index, reduction, smoothing, divisor = ctx.args
-        g = contiguous(g) if reduction == "none" else np.asarray(float(g) / divisor if divisor else np.nan, x.dtype)
+        factors, ignore_index, smoothing, divisor = ctx.args
         rows, numbers = _scores_last(x), np.ascontiguousarray(target, np.int64)
         dx = empty_like(rows)
-        _core.cross_entropy_backward(rows, numbers, factors, ignore_index, smoothing, stats, g, dx)
+        _core.cross_entropy_backward(rows, numbers, factors, ignore_index, smoothing, stats, contiguous(g), dx, divisor)
         return np.moveaxis(dx.reshape(x.shape[0], *x.shape[2:], x.shape[1]), -1, 1)
 
     @staticmethod

@@ -11,7 +11,7 @@ from pydl import _core
 from pydl.errors import ShapeError
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Cost, Op, Shape
-from pydl.ops._common import as_tensor, check_floating, contiguous, empty, promote, sum_to_shape
+from pydl.ops._common import as_tensor, check_floating, contiguous, empty, promote, reshaped, sum_to_shape
 from pydl.ops.convert import cast
 from pydl.ops.elementwise import mul
 from pydl.ops.shape import reshape, squeeze, transpose, unsqueeze
@@ -28,10 +28,10 @@ def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.nda
 
     def stacked(x: np.ndarray) -> np.ndarray:  # [count, rows, columns]; a repeated matrix keeps stride 0
         if x.shape[:-2] == batch:
-            return x.reshape(count, *x.shape[-2:])
+            return reshaped(x, (count, *x.shape[-2:]))
         if all(s == 1 for s in x.shape[:-2]):
             return np.broadcast_to(x.reshape(x.shape[-2:]), (count, *x.shape[-2:]))
-        return np.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(count, *x.shape[-2:])
+        return reshaped(np.broadcast_to(x, (*batch, *x.shape[-2:])), (count, *x.shape[-2:]))
 
     _core.matmul(stacked(a), stacked(b), bias, out.reshape(count, m, n))
     return out
@@ -183,7 +183,7 @@ class Linear(Op):
         shape = Linear.shape(x, weight, bias)
         check_floating("linear", input=x, weight=weight, bias=bias)
         ctx.save(x, weight)
-        rows = x.reshape(-1, x.shape[-1]) if x.size else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        rows = reshaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
         return gemm(rows, weight.T, None if bias is None else contiguous(bias)).reshape(shape)
 
     @staticmethod

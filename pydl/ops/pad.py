@@ -10,7 +10,7 @@ import numpy as np
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Op, Shape, SlidingWindow
-from pydl.ops._common import copy, empty, empty_channels_last, is_channels_last
+from pydl.ops._common import copy, empty, empty_channels_last, fill, is_channels_last
 from pydl.ops.index import getitem, index_add
 
 __all__ = ["pad"]
@@ -46,7 +46,7 @@ class Pad(Op):
         if mode != "constant":
             np.copyto(out, x[np.ix_(*_sources(x.shape, pads, mode))])
             return out
-        out.fill(value)
+        fill(out, value)
         inner, source = _overlap(x.shape, pads)
         copy(x[source] if x.ndim else x, out[inner] if x.ndim else out)
         return out

@@ -20,6 +20,7 @@ from pydl.ops._common import (
     check_float,
     contiguous,
     empty,
+    fill,
     is_dense,
     memory_order,
     named,
@@ -139,9 +140,9 @@ class Mean(Op):
         y = _reduce("sum", x, axes, keepdim)
         count = _count(x.shape, axes)
         if count:
-            y /= count
+            _core.map(_core.MAPS["div"], (y, np.asarray(count, y.dtype)), y)
         else:
-            y.fill(np.nan)
+            fill(y, np.nan)
         return y
 
     @staticmethod

@@ -19,9 +19,11 @@ from pydl.ops._common import (
     copy,
     empty,
     empty_channels_last,
+    fill,
     is_channels_last,
     normalize_axes,
     normalize_axis,
+    reshaped,
     sizes_of,
     sum_to_shape,
 )
@@ -76,10 +78,7 @@ class Reshape(_ViewOp):
     def forward(ctx: Any, x: np.ndarray, shape: Shape) -> np.ndarray:
         shape = Reshape.shape(x, shape)
         ctx.original = x.shape
-        try:
-            return x.reshape(shape, copy=False)
-        except ValueError:  # the axes' order in memory forbids a view
-            return _contiguous_array(x).reshape(shape)
+        return reshaped(x, shape)
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
@@ -482,10 +481,10 @@ class PutDiagonal(Op):
     def forward(ctx: Any, g: np.ndarray, shape: Shape, offset: int, dim1: int, dim2: int) -> np.ndarray:
         ctx.args = offset, dim1, dim2
         out = empty(shape, g.dtype)
-        out.fill(0)
+        fill(out, 0)
         target = np.diagonal(out, offset, dim1, dim2)
         target.flags.writeable = True  # NumPy marks the view read-only; `out` is ours
-        target[...] = g
+        copy(g, target)
         return out
 
     @staticmethod

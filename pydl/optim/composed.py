@@ -10,7 +10,7 @@ import numpy as np
 
 from pydl import ops
 from pydl.errors import ArgumentError, ShapeError
-from pydl.graph.engine import wrap
+from pydl.graph.engine import note_object, wrap
 from pydl.graph.modes import enable_grad, no_grad
 from pydl.optim.optimizer import Optimizer
 
@@ -28,6 +28,7 @@ class ComposedOptimizer(Optimizer):
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        note_object(self)
         with no_grad():
             for group in self.param_groups:
                 for p in group["params"]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
-from pydl.graph.engine import TensorCore, run_observed, wrap
+from pydl.graph.engine import Guard, Notes, TensorCore, current_notes, run_observed, wrap
 from pydl.graph.modes import enable_grad
 from pydl.graph.op import Cost, Op, Shape
-from pydl.ops._common import copy, empty_like, is_dense
+from pydl.ops._common import copy, empty_like, fill, is_dense
 
 Names = tuple[str | None, str | None, str | None]
 _KINDS = {"sgd": 0, "adam": 1, "rmsprop": 2, "adagrad": 3}
@@ -153,11 +153,13 @@ class Optimizer:
                     continue
                 if name not in state:
                     start = empty_like(target)
-                    start.fill(self.initial(name, group))
+                    fill(start, self.initial(name, group))
                     state[name] = wrap(start)
                 state[name].data = _like(state[name].data, target)
                 arrays[i].append(state[name].data)
         run_observed(OptimizerStep, self.kind, targets, gradients, arrays, options)
+        if (notes := current_notes()) is not None:
+            _Replayed(self, group, members, notes)
         for p, target in zip(members, targets, strict=True):
             if target is not p.data:  # a parameter with gaps in its memory
                 np.copyto(p.data, target)
@@ -208,6 +210,30 @@ class Optimizer:
     def __repr__(self) -> str:
         lines = [f"{k}={v}" for k, v in self.param_groups[0].items() if k != "params"]
         return f"{type(self).__name__}({len(self.param_groups)} groups, {', '.join(lines)})"
+
+
+class _Replayed:
+    """Before a replay of a captured step (pydl.capture): the step count goes on, and the options are taken anew."""
+
+    optimizers = 1  # native steps that it looks after
+
+    def __init__(self, optimizer: Optimizer, group: dict[str, Any], members: list[Any], notes: Notes) -> None:
+        self.optimizer, self.group = optimizer, group
+        self.states = [optimizer.state[p] for p in members]
+        self.index = notes.tape.optimizers() - 1
+        notes.hooks.append(self)
+        notes.owned.extend((group, *self.states))
+        notes.kept.extend(Guard(0, group, key, f"{key} of the optimizer") for key, value in group.items()
+                          if isinstance(value, bool) or key == "momentum")
+        for p, state in zip(members, self.states, strict=True):
+            notes.kept.append(Guard(0, optimizer.state, p, "the state of the optimizer"))
+            notes.kept.extend(Guard(3, value, None, f"{name} of the optimizer") for name, value in state.items()
+                              if isinstance(value, TensorCore))
+
+    def __call__(self, tape: Any) -> None:
+        for state in self.states:
+            state["step"] += 1
+        tape.set_optimizer(self.index, self.optimizer.options(self.group, self.states[0]["step"], False))
 
 
 def _like(array: np.ndarray, like: np.ndarray) -> np.ndarray:
