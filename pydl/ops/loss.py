@@ -144,20 +144,19 @@ class CrossEntropy(Op):
     ) -> np.ndarray:
         CrossEntropy.shape(x, target, weight, ignore_index, reduction, smoothing)
         factors = _class_weight("cross_entropy", x, weight)
-        loss = out = divisor = None
-        if reduction == "none":
-            loss = empty(target.shape, x.dtype)
-        else:
-            out, divisor = empty((), x.dtype), empty((), np.float64)
+        each = reduction == "none"
+        result = empty(target.shape if each else (), x.dtype)
+        loss, out, divisor = (result, None, None) if each else (None, result, empty((), np.float64))
         stats = empty((2, target.size), x.dtype)
         rows, numbers = _scores_last(x), np.ascontiguousarray(target, np.int64)
-        wrong = _core.cross_entropy(rows, numbers, factors, ignore_index, smoothing, reduction == "mean", loss, out, divisor, stats)
+        wrong = _core.cross_entropy(rows, numbers, factors, ignore_index, smoothing, reduction == "mean", loss, out, divisor,
+                                    stats)
         if wrong >= 0:
             at = tuple(int(i) for i in np.unravel_index(wrong, target.shape))
             raise _wrong_class("cross_entropy", target, at, x.shape[1], ignore_index)
         ctx.save(x, target, stats)
         ctx.args = factors, ignore_index, smoothing, divisor
-        return out if loss is None else loss
+        return result
 
     @staticmethod
     def backward(ctx: Any, g: np.ndarray) -> np.ndarray:

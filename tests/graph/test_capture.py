@@ -440,7 +440,8 @@ def test_memory_of_a_recording_is_given_back() -> None:
     np.testing.assert_array_equal(results[1].numpy()[:2], [3, 3])
 
 
-OPTIMIZER_NAMES = [n for n in optim.__all__ if isinstance(getattr(optim, n), type) and issubclass(getattr(optim, n), optim.Optimizer)
+OPTIMIZER_NAMES = [n for n in optim.__all__
+                   if isinstance(getattr(optim, n), type) and issubclass(getattr(optim, n), optim.Optimizer)
                    and n not in ("Optimizer", "LBFGS", "SparseAdam")]
 
 
