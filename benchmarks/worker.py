@@ -2,12 +2,14 @@
 
 It answers lines of JSON on standard input with lines of JSON: {"do": "write", "file"} keeps the first result in a file, {"do":
 "check", "file"} compares the first result with that one, {"do": "run", "times"} gives seconds a step, {"do": "memory"} gives
-peak memory above that after the model was made, and what a step asks of the system. A process of its own
-makes peaks comparable and lets a configuration have its own environment.
+peak memory above that after the model was made, and what a step asks of the system. A process of its own makes peaks
+comparable and lets a configuration have its own environment.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import resource
 import sys
@@ -100,7 +102,12 @@ def peak_bytes() -> int:
 
 
 def reset_peak() -> int:
-    """Start the peak anew; returns what is resident now."""
+    """Give back what is not in use (left over from making the model, or from comparing results) and start the peak anew; returns
+    what is resident now."""
+    gc.collect()
+    if "pydl" in sys.modules:
+        sys.modules["pydl"].memory.trim()
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return peak_bytes()
 
@@ -142,7 +149,8 @@ class Worker:
         return {"seconds": (time.perf_counter() - started) / times}
 
     def memory(self) -> dict[str, Any]:
-        """Two more steps, after which nothing is new; then the page faults of one step."""
+        """The peak of three steps; by the third nothing is new, and its page faults are counted."""
+        reset_peak()
         for _ in range(2):
             self.step()
         before = faults()

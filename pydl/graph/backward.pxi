@@ -102,6 +102,7 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
             if outs[i] is None:
                 shape, dtype = node.output_meta[i]
                 outs[i] = new_tensor(np.zeros(shape, dtype))
+    node.owns_gradient = not create_graph and len(outs) == 1 and held_once(outs)
     result = None
     if node.rule is not None:
         if not create_graph and not checking and backward_observer is None:
@@ -145,6 +146,19 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
             continue
         g = <TensorCore>grad if isinstance(grad, TensorCore) else new_tensor(grad)
         deliver(edges[i], g, pending, youngest, leaves, create_graph)
+
+
+cdef bint held_once(list outs):
+    """Whether this list alone holds its gradient, and the gradient alone its array, which is no view."""
+    cdef PyObject* grad = PyList_GET_ITEM(outs, 0)  # borrowed, as the array below: counting must not count itself
+    cdef PyObject* array
+    if grad == NULL or <object>grad is None or refcount(grad) != 1:
+        return False
+    array = <PyObject*>(<TensorCore>grad).data
+    if refcount(array) != 1:
+        return False
+    base = (<object>array).base
+    return base is not None and not isinstance(base, np.ndarray)
 
 
 cdef run_hooks(TensorCore t, grad):

@@ -21,6 +21,10 @@ from libcpp.queue cimport priority_queue
 
 from pydl.errors import GraphError, NonFiniteError
 
+cdef extern from "Python.h":
+    PyObject* PyList_GET_ITEM(object list, Py_ssize_t i)  # borrowed
+    Py_ssize_t refcount "Py_REFCNT" (PyObject* object)
+
 cdef extern from *:
     """
     /* Per thread: data-loader threads must not see the training thread's modes. */

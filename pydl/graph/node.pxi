@@ -32,6 +32,7 @@ cdef class Node:
     cdef public str module_path
     cdef public tuple non_differentiable
     cdef public bint materialize_grads
+    cdef public bint owns_gradient  # in backward: nobody else holds the incoming gradient, its memory may be written to
     cdef public bint can_remake     # op.remake(ctx) gives the one output again at the price of a pass over memory
     cdef object remade              # weak reference to that output, for as long as someone holds it
     cdef object rule           # MapRule of an element-wise function recorded by the short way (maps.pxi)

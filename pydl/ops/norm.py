@@ -99,8 +99,11 @@ class _ChannelNorm(Op):
         formula = partial(channel_formula, statistics=None if training else statistics, sets=statistics[0].shape[1],
                           joined=joined, eps=ctx.eps)
 
-        def run(g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, needs: Sequence[bool], *behind: Any) -> Any:
-            dx = _empty_channels_last(x.shape, x.dtype) if needs[0] else None
+        def run(g: np.ndarray, x: np.ndarray, weight: np.ndarray | None, needs: Sequence[bool], *behind: Any,
+                spare: np.ndarray | None = None) -> Any:
+            dx = None
+            if needs[0]:
+                dx = _empty_channels_last(x.shape, x.dtype) if spare is None else spare
             dw, db = (empty(x.shape[1:2], x.dtype) if need else None for need in needs[1:])
             source = x if copied is None else copied
             _core.column_norm_backward(
@@ -116,11 +119,16 @@ class _ChannelNorm(Op):
             result = cls.remake(ctx) if y is None else y.data
             g = mul(g, wrap((result > 0).astype(g.data.dtype)))
             return (*gradients(g, x, weight, run, formula, ctx.needs[:3]), *(None,) * 7, g if wants_residual else None)
-        passed = _empty_channels_last(x.data.shape, x.data.dtype) if wants_residual else None
+        # The incoming gradient's memory may take one of the results: each number is read before it is overwritten.
+        incoming = _channels_last(g.data)
+        spare = incoming if ctx.owns_gradient or incoming is not g.data else None
+        passed = None
+        if wants_residual:
+            passed, spare = _empty_channels_last(x.data.shape, x.data.dtype) if spare is None else spare, None
         needs = (ctx.needs[0] or wants_residual, *ctx.needs[1:3])
-        grads = run(g.data, x.data, None if weight is None else weight.data, needs, True,
+        grads = run(incoming, x.data, None if weight is None else weight.data, needs, True,
                     None if y is None else _rows(y.data, joined), None if bias is None else contiguous(bias.data),
-                    None if passed is None else _rows(passed, joined))
+                    None if passed is None else _rows(passed, joined), spare=spare)
         return tuple(None if d is None else wrap(d) for d in (*grads, *(None,) * 7, passed))
 
     @staticmethod

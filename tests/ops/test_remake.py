@@ -166,3 +166,24 @@ def test_native_code_takes_known_statistics():
         s.flags.writeable = False
     _core.column_norm(x, again, None, None, None, None, mean, rstd, False, 0.1, 1e-5, None, True, True)
     np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_gradients_that_others_hold_are_not_written_to(residual):
+    """The memory of a gradient serves again; hooks, retained gradients and targets still see what was there."""
+    found = []
+    for watched in (False, True):
+        x, w, b, kernel = operands()
+        r = draw(4, 16, 30, 31, seed=5).requires_grad_() if residual else None
+        y = pydl.batch_norm(x, None, None, w, b, training=True, residual=r, relu=True)
+        seen = []
+        if watched:
+            y.retain_grad()
+            y.register_hook(lambda g, seen=seen: seen.append((g, g.numpy().copy())))
+        pydl.conv2d(y, kernel).square().sum().backward()
+        for g, before in seen:
+            np.testing.assert_array_equal(g.numpy(), before)
+            np.testing.assert_array_equal(y.grad.numpy(), before)
+        found.append([t.grad.numpy() for t in (x, w, b, kernel, *([r] if residual else []))])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
