@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from records import OpRecord, draw, run_records
 
 import pydl
 from pydl.autograd import gradcheck
 from pydl.errors import ArgumentError
-from tests.ops.records import OpRecord, draw, run_records
 
 RECORDS = [
     OpRecord("cumprod", lambda x: pydl.cumprod(x, 1), lambda x: np.cumprod(x, 1), (draw(3, 9, 2),), double_backward=True,

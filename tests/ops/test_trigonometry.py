@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from records import OpRecord, draw, run_records
 
 import pydl
 from pydl.errors import DTypeError, ShapeError
-from tests.ops.records import OpRecord, draw, run_records
 
 WIDE = draw(37, low=-4.0, high=4.0)
 UNIT = draw(5, 7, low=-0.95, high=0.95)
