@@ -13,6 +13,9 @@ measured). So batches are small here and epochs many. And it must stay open to b
 steps of Adam at 2e-3 put 70 % of the weight on one piece, mostly the first or the last, whose state has read the whole sentence,
 and there it stayed; divided by the root of the keys' length, as in the Transformer, 24 % (names of emoji, measured).
 
+Measured: Luong's network after 12 of the 25 epochs gets 3.4 greedily and 4.2 with the beam (0.9 before these changes): below the
+words replaced one by one. Results of the full 25 epochs and of the two other networks are not known yet.
+
 The data come with a package of Debian. Without it (and with --quick) names of emoji are translated.
 """
 
