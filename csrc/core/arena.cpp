@@ -89,10 +89,10 @@ void* Arena::allocate(int64_t bytes, bool* fresh) {
   return take_top(bytes);
 }
 
-void Arena::release(void* block, int64_t bytes) {
-  char* begin = static_cast<char*>(block);
+// Takes free neighbours of the same kind out of the list; the extent that they make together with this one.
+std::pair<char*, int64_t> Arena::join(char* begin, int64_t bytes, bool fresh) {
   auto after = free_.lower_bound(begin);
-  if (after != free_.end() && !after->second.fresh && after->first == begin + bytes) {
+  if (after != free_.end() && after->second.fresh == fresh && after->first == begin + bytes) {
     bytes += after->second.bytes;
     const auto next = std::next(after);
     erase(after);
@@ -100,13 +100,18 @@ void Arena::release(void* block, int64_t bytes) {
   }
   if (after != free_.begin()) {
     const auto before = std::prev(after);
-    if (!before->second.fresh && before->first + before->second.bytes == begin) {
+    if (before->second.fresh == fresh && before->first + before->second.bytes == begin) {
       begin = before->first;
       bytes += before->second.bytes;
       erase(before);
     }
   }
-  insert(begin, bytes, false);
+  return {begin, bytes};
+}
+
+void Arena::release(void* block, int64_t bytes) {
+  const auto [begin, size] = join(static_cast<char*>(block), bytes, false);
+  insert(begin, size, false);
 }
 
 int64_t Arena::trim(int64_t keep) {
@@ -115,26 +120,12 @@ int64_t Arena::trim(int64_t keep) {
     auto extent = free_.end();
     do --extent;
     while (extent->second.fresh);  // one that is not exists: idle_ > 0
-    char* begin = extent->first;
-    int64_t bytes = extent->second.bytes;
-    madvise(begin, static_cast<size_t>(bytes), MADV_DONTNEED);
-    given += bytes;
-    auto after = std::next(extent);
+    char* const idle = extent->first;
+    const int64_t size = extent->second.bytes;
+    madvise(idle, static_cast<size_t>(size), MADV_DONTNEED);
+    given += size;
     erase(extent);
-    if (after != free_.end() && after->second.fresh && after->first == begin + bytes) {
-      bytes += after->second.bytes;
-      const auto next = std::next(after);
-      erase(after);
-      after = next;
-    }
-    if (after != free_.begin()) {
-      const auto before = std::prev(after);
-      if (before->second.fresh && before->first + before->second.bytes == begin) {
-        begin = before->first;
-        bytes += before->second.bytes;
-        erase(before);
-      }
-    }
+    const auto [begin, bytes] = join(idle, size, true);
     if (begin + bytes == top_)
       top_ = begin;
     else

@@ -31,6 +31,7 @@ class Arena {
   bool reserve(int64_t bytes);
   void insert(char* begin, int64_t bytes, bool fresh);
   void erase(Extents::iterator extent);
+  std::pair<char*, int64_t> join(char* begin, int64_t bytes, bool fresh);
   char* take_top(int64_t bytes);
 
   Extents free_;                                // by address
