@@ -21,7 +21,6 @@ class ComposedOptimizer(Optimizer):
     """Base: `update` moves one parameter by its gradient; the arrays of its state are made when first needed."""
 
     arrays: ClassVar[tuple[str, ...]] = ()
-    decays: ClassVar[bool] = True  # weight_decay is added to the gradient
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
@@ -47,8 +46,11 @@ class ComposedOptimizer(Optimizer):
             self.start(p, state, group)
         state["step"] += 1
         g = ops.neg(p.grad) if group["maximize"] else p.grad.detach()
-        if self.decays and group.get("weight_decay"):
-            g = ops.add(g, p.detach(), alpha=group["weight_decay"])
+        if decay := group.get("weight_decay", 0):
+            if group.get("decoupled_weight_decay", False):
+                p.mul_(1 - group["lr"] * decay)
+            else:
+                g = ops.add(g, p.detach(), alpha=decay)
         self.update(p, g, state, group)
 
     def start(self, p: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
@@ -108,7 +110,6 @@ class NAdam(ComposedOptimizer):
     """Adam with Nesterov's momentum (Dozat 2016), whose schedule is mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2)."""
 
     arrays = ("exp_avg", "exp_avg_sq")
-    decays = False
 
     def __init__(
         self, params: Iterable[Any], lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
@@ -123,11 +124,7 @@ class NAdam(ComposedOptimizer):
 
     def update(self, p: Any, g: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
-        t, decay = state["step"], group["weight_decay"]
-        if decay and group["decoupled_weight_decay"]:
-            p.mul_(1 - group["lr"] * decay)
-        elif decay:
-            g = ops.add(g, p.detach(), alpha=decay)
+        t = state["step"]
         mu, after = (beta1 * (1 - 0.5 * 0.96 ** (s * group["momentum_decay"])) for s in (t, t + 1))
         state["mu_product"] *= mu
         _mean(state["exp_avg"], g, beta1)
@@ -141,7 +138,6 @@ class RAdam(ComposedOptimizer):
     """Adam whose first steps, while the variance is not known well, leave the root out (Liu et al. 2019)."""
 
     arrays = ("exp_avg", "exp_avg_sq")
-    decays = False
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
@@ -152,11 +148,7 @@ class RAdam(ComposedOptimizer):
 
     def update(self, p: Any, g: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
-        t, decay = state["step"], group["weight_decay"]
-        if decay and group["decoupled_weight_decay"]:
-            p.mul_(1 - group["lr"] * decay)
-        elif decay:
-            g = ops.add(g, p.detach(), alpha=decay)
+        t = state["step"]
         _mean(state["exp_avg"], g, beta1)
         _mean(state["exp_avg_sq"], g * g, beta2)
         longest = 2 / (1 - beta2) - 1
