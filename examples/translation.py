@@ -1,33 +1,34 @@
 """German to English by three encoder-decoders: additive attention (Bahdanau et al. 2015), multiplicative (Luong et al. 2015), and
 the Transformer (Vaswani et al. 2017).
 
-Data: 15 thousand sentences of at most 14 words from the dictionary of the TU Chemnitz, with its 23 thousand entries (words and
-short phrases) all of whose words occur in them, cut into pieces of words (byte pairs, Sennrich et al. 2016); 800 sentences are
-held out whose German or English is nowhere in the training data. Such a small set of idioms and examples is far harder than the
-millions of sentences of the literature (28.4 BLEU for the Transformer on English-German of WMT), so the scores stand beside two
-baselines: the German sentence copied (0.2 BLEU), and its words replaced one by one by those that occur with them most (5.9).
+Data: the help of LibreOffice, whose pages mark the same paragraph with the same sign in all languages: 25 thousand sentences,
+headings and names of at most 14 words, cut into pieces of words (byte pairs, Sennrich et al. 2016); of the pages held out 1,550
+sentences of three words or more are translated, and none of these is in the training data. Texts of one kind are far easier than
+news and far fewer than the millions of sentences of the literature (28.4 BLEU for the Transformer on English-German of WMT), so
+the scores stand beside three baselines: the German sentence copied, its words replaced one by one by those that occur with them
+most, and the translation of the sentence to train on that is most like it (a translator's memory).
 
-Attention has to be found before it helps, and that takes steps: to reverse the order of words in these English sentences, the
-two recurrent networks (64 units) needed 1,500 steps of 32 sentences (82 and 87 % of the held-out sentences right in every word,
-measured). So batches are small here and epochs many. And it must stay open to be found: with Luong's scores as published, 20
-steps of Adam at 2e-3 put 70 % of the weight on one piece, mostly the first or the last, whose state has read the whole sentence,
-and there it stayed; divided by the root of the keys' length, as in the Transformer, 24 % (names of emoji, measured).
+Attention has to be found before it helps, and that takes steps: to reverse the order of words in English sentences of such
+length, the two recurrent networks (64 units) needed 1,500 steps of 32 sentences (82 and 87 % of the held-out sentences right in
+every word, measured). So batches are small here. And it must stay open to be found: with Luong's scores as published, 20 steps
+of Adam at 2e-3 put 70 % of the weight on one piece, mostly the first or the last, whose state has read the whole sentence, and
+there it stayed; divided by the root of the keys' length, as in the Transformer, 24 % (names of emoji, measured).
 
-Measured: Luong's network after 12 of the 25 epochs gets 3.4 greedily and 4.2 with the beam (0.9 before these changes): below the
-words replaced one by one. Results of the full 25 epochs and of the two other networks are not known yet.
+RESULTS
 
-The data come with a package of Debian. Without it (and with --quick) names of emoji are translated.
+The data come with packages of Debian. Without them (and with --quick) names of emoji are translated.
 """
 
+import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 from common import Result, finish, fit, options, picture
 
 import pydl
 from pydl import optim
-from pydl.data import DataLoader, DatasetNotFoundError, EmojiNames, GermanEnglish
+from pydl.data import DataLoader, DatasetNotFoundError, EmojiNames, OfficeHelp
 from pydl.data.fetch import FetchError
 from pydl.models import Seq2Seq, TransformerSeq2Seq
 from pydl.text import BLEU, BucketSampler, PadCollate, Seq2SeqTrainer, SubwordTokenizer, transduce
@@ -49,24 +50,16 @@ def short(pairs, longest: int = 14):
     return [p for p in pairs if max(len(s.split()) for s in p) <= longest]
 
 
-def of_known_words(entries, sentences):
-    """The entries of the dictionary all of whose words occur in the sentences: they tell what single words mean."""
-    known = [{w for pair in sentences for w in words(pair[side])} for side in (0, 1)]
-    return [p for p in short(entries, 8) if all(known[side].issuperset(words(p[side])) for side in (0, 1))]
-
-
 def read(args):
     """(train, valid, test) pairs and what they are."""
+    parts = ("train", "valid", "test")
     if args.quick or args.data == "emoji":
-        parts = [EmojiNames(part, download=args.download).pairs for part in ("train", "valid", "test")]
-        return (*parts, "names of emoji")
+        return (*(EmojiNames(part, download=args.download).pairs for part in parts), "names of emoji")
     try:
-        entries = GermanEnglish("train", "all", download=args.download).pairs
+        train, valid, test = (short(OfficeHelp(part, download=args.download).pairs) for part in parts)
     except (DatasetNotFoundError, FetchError) as error:
         raise SystemExit(f"{error}\nOr try --data emoji.") from None
-    sentences = [short(GermanEnglish(part).pairs) for part in ("train", "valid", "test")]
-    train = list(dict.fromkeys(sentences[0] + of_known_words(entries, sentences[0])))
-    return train, sentences[1][:300], sentences[2][:800], "sentences"
+    return train, valid, [p for p in test if min(len(s.split()) for s in p) >= 3], "sentences"
 
 
 def word_by_word(pairs, sources):
@@ -81,6 +74,25 @@ def word_by_word(pairs, sources):
     for (a, b), n in both.items():
         best[a] = max(best.get(a, (0.0, a)), (2 * n / (german[a] + english[b]), b))
     return [[best.get(w, (0, w))[1] for w in words(source)] for source in sources]
+
+
+def from_memory(pairs, sources):
+    """The translation of the most similar sentence: the cosine of the words' inverse frequencies."""
+    places = defaultdict(list)
+    for i, (source, _) in enumerate(pairs):
+        for w in set(words(source)):
+            places[w].append(i)
+    weights = {w: math.log(len(pairs) / len(at)) ** 2 for w, at in places.items()}
+    norms = np.full(len(pairs), 1e-9)
+    for w, at in places.items():
+        norms[at] += weights[w]
+    found = []
+    for source in sources:
+        scores = np.zeros(len(pairs))
+        for w in set(words(source)) & places.keys():
+            scores[places[w]] += weights[w]
+        found.append(words(pairs[int(np.argmax(scores / np.sqrt(norms)))][1]))
+    return found
 
 
 def schedule(name: str, optimizer, steps: int, width: int):
@@ -100,7 +112,7 @@ def main() -> None:
     args = options(
         __doc__, epochs=25, quick_epochs=2,
         download={"action": "store_true", "help": "fetch the data if they are not there"},
-        data={"choices": ["german", "emoji"], "default": "german", "help": "sentences, or names of emoji (small)"},
+        data={"choices": ["help", "emoji"], "default": "help", "help": "help pages, or names of emoji (small)"},
         models={"nargs": "+", "choices": list(DESIGNS), "default": list(DESIGNS), "help": "which to train (default all)"},
         width={"type": int, "default": 128, "help": "of embeddings and hidden layers (default 128)"},
         tokens={"type": int, "default": 450, "help": "pieces of English in a batch (default 450)"},
@@ -108,14 +120,15 @@ def main() -> None:
     train, valid, test, what = read(args)
     if args.quick:
         train, valid, test, args.width = train[:800], valid[:50], test[:60], 64
-    pieces = SubwordTokenizer.train((s for pair in train for s in pair), vocab_size=1500 if args.quick else 2000)
+    pieces = SubwordTokenizer.train((s for pair in train for s in pair), vocab_size=1500 if args.quick else 4000)
     encoded = [[(pieces.encode(a), pieces.encode(b, sos=True, eos=True)) for a, b in part] for part in (train, valid)]
     loaders = [DataLoader(part, batch_sampler=BucketSampler([len(b) for _, b in part], max_tokens=args.tokens, shuffle=i == 0),
                           collate_fn=PadCollate(pieces.pad, lengths=[0])) for i, part in enumerate(encoded)]
     print(f"{len(train):,} pairs to train on, {len(test)} {what} held out, {len(pieces):,} pieces of words")
     sources, targets = zip(*test, strict=True)
     baselines = {"copied": score([words(s) for s in sources], targets),
-                 "word by word": score(word_by_word(train, sources), targets)}
+                 "word by word": score(word_by_word(train, sources), targets),
+                 "most similar sentence": score(from_memory(train, sources), targets)}
     found, models, figures = {}, {}, {}
     for name in args.models:
         pydl.manual_seed(args.seed)
@@ -135,11 +148,11 @@ def main() -> None:
             figures[name, how] = score([words(t) for t in found[name]], targets)
             print(f"{name}, {how}: BLEU {figures[name, how]:.2f}")
     report(models, found, pieces, sources, targets, args.out)
-    better = max(baselines.values())
+    best = max(baselines.values())
     results = [Result(f"BLEU, {name}", value, "a baseline") for name, value in baselines.items()]
     for (name, how), bleu in figures.items():
-        results.append(Result(f"BLEU, {name}, {how}", bleu, f"above the better baseline, {better:.1f}",
-                              None if args.quick else bleu > better))
+        results.append(Result(f"BLEU, {name}, {how}", bleu, f"above the best baseline, {best:.1f}",
+                              None if args.quick else bleu > best))
     finish(args, results)
 
 
@@ -150,9 +163,10 @@ def report(models, found, pieces, sources, targets, out) -> None:
         for name, texts in found.items():
             print(f"  {name:12} {texts[i]}")
     print()
-    best = [max(score([words(t[i])], [targets[i]]) for t in found.values()) if 6 <= len(s.split()) <= 9 else -1
+    # A sentence that all got right, if there is one with the second part of its verb at the end: far from the first.
+    good = [min(score([words(t[i])], [targets[i]]) for t in found.values()) if 6 <= len(s.split()) <= 10 else -1
             for i, s in enumerate(sources)]
-    shown = int(np.argmax(best))
+    shown = max(range(len(good)), key=lambda i: (good[i], bool(re.search(r" (ein|aus|an|ab|auf|zurück)\.$", sources[i]))))
     ids = pieces.encode(sources[shown])
     with picture(out / "alignment.png", 1, len(models), figsize=(5 * len(models), 5), squeeze=False) as axes:
         for axis, (name, model) in zip(axes[0], models.items(), strict=True):

