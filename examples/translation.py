@@ -14,7 +14,7 @@ every word, measured). So batches are small here. And it must stay open to be fo
 of Adam at 2e-3 put 70 % of the weight on one piece, mostly the first or the last, whose state has read the whole sentence, and
 there it stayed; divided by the root of the keys' length, as in the Transformer, 24 % (names of emoji, measured).
 
-RESULTS
+Results of a full run on these data are not known yet.
 
 The data come with packages of Debian. Without them (and with --quick) names of emoji are translated.
 """

@@ -1,5 +1,7 @@
 """Encoder-decoders: one step at a time gives what all at once gives, padding changes nothing, and they learn."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -238,3 +240,31 @@ def test_what_is_refused():
             model(source + 30, LENGTHS, target)
     with pytest.raises(ArgumentError, match="teacher_forcing=2"):
         recurrent("plain")(source, LENGTHS, target, teacher_forcing=2)
+
+
+@pytest.mark.parametrize("kind", ["bahdanau", "general", "fed", "transformer"])
+def test_a_beam_wide_enough_finds_the_best_of_all_translations(kind):
+    """All outputs of up to three symbols, <eos> (3) included, are scored whole, by what the model gives when it is told them."""
+    sources = [np.random.default_rng(i).integers(4, 12, n) for i, n in enumerate((6, 2, 4))]
+    outputs = [o for n in range(3) for o in itertools.product((0, 1, 2, 4), repeat=n)]
+    told = np.array([[2, *o, 0, 0][:3] for o in outputs])  # the zeros behind an output are not looked at
+    met = set()
+    for seed, alpha in itertools.product(range(4), (0, 0.6, 3)):
+        pydl.manual_seed(seed)
+        if kind == "transformer":
+            model = TransformerSeq2Seq(12, 5, 16, 4, 1, 1, 32, 0.0)
+        else:
+            model = Seq2Seq(12, 5, 6, 10, **KINDS[kind])
+        model.eval()
+        best = []
+        with pydl.no_grad():
+            for p in model.parameters():
+                p.mul_(3)  # opinions
+            for source in sources:
+                logits = model(np.tile(source, (21, 1)), [len(source)] * 21, told).data.astype(np.float64)
+                log_p = logits - np.log(np.exp(logits).sum(2, keepdims=True))
+                sums = [sum(log_p[i, t, symbol] for t, symbol in enumerate((*o, 3))) for i, o in enumerate(outputs)]
+                best.append(max(zip(sums, outputs, strict=True), key=lambda x: x[0] / ((6 + len(x[1])) / 6) ** alpha)[1])
+        assert [tuple(o) for o in transduce(model, sources, 2, 3, 3, width=125, alpha=alpha)] == best
+        met |= set(best)
+    assert len(met) > 3
