@@ -16,6 +16,7 @@ from typing import Any
 import pydl
 from benchmarks import kernels, memory, overhead, report, steps, threads, vision
 from benchmarks.cases import CASES
+from benchmarks.peers import FORMS
 
 
 def arguments() -> argparse.Namespace:
@@ -30,7 +31,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--inference", action="store_true", help="forward passes without gradients instead of training steps")
     parser.add_argument("--threads", type=int, help="threads of both")
     parser.add_argument("--rounds", type=int, default=9, help="turns to take the median of (default 9)")
-    parser.add_argument("--compile", action="store_true", help="steps: also torch.compile; its first call takes minutes")
+    parser.add_argument("--forms", nargs="*", choices=FORMS, default=list(FORMS), metavar="FORM",
+                        help="steps: ways to run a side, of which the fastest counts (default all; a side of which none is named "
+                             f"tries all of its own): {', '.join(FORMS)}; the first step of compile takes up to minutes")
     parser.add_argument("--processor-time", action="store_true",
                         help="kernels on one thread: count processor time, which other programs on the machine disturb less")
     parser.add_argument("--json", type=Path, help="write the figures and the machine here")
@@ -58,7 +61,7 @@ def main() -> None:
     kind = "forward pass" if args.inference else "training step"
     where = f"{count} thread{'s' if count > 1 else ''}"
     if args.what == "steps":
-        rows = collect(steps.run(args.case, count, args.rounds, args.inference, args.compile))
+        rows = collect(steps.run(args.case, count, args.rounds, args.inference, args.forms))
         show = steps.table
     elif args.what == "memory":
         kind, rows, show = f"peak memory, {kind}", collect(memory.run(args.case, count, args.inference)), memory.table

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import geometric_mean
-from benchmarks.peers import Side, configurations
+from benchmarks.peers import OURS, Side, peer_forms
 
 
 def run(cases: list[str], threads: int, inference: bool) -> Iterator[dict[str, Any]]:
     for case in cases:
         with tempfile.TemporaryDirectory() as folder:
-            sides = {"pydl": Side("pydl", case, "pydl", Path(folder), threads, inference)}
-            with sides["pydl"] as side:
-                found = {"pydl": side.ask("memory")}
-            for name in ("eager", "huge pages"):
-                options, environment = configurations(False, inference, False)[name]
-                with Side(name, case, "torch", Path(folder), threads, inference, options, environment) as side:
+            forms = {"pydl": OURS["eager"], **{n: peer_forms(False, inference)[n] for n in ("eager", "huge-pages")}}
+            found = {}
+            for name, form in forms.items():
+                with Side(name, case, form, Path(folder), threads, inference) as side:
                     found[name] = side.ask("memory")
-        least = min(found["eager"]["peak"], found["huge pages"]["peak"])
+        least = min(found["eager"]["peak"], found["huge-pages"]["peak"])
         yield {"case": case, "share": max(found["pydl"]["peak"], 1) / max(least, 1), "found": found}
 
 

@@ -1,4 +1,4 @@
-"""The sides of a step benchmark: pydl, and PyTorch in several configurations, each in a process of its own."""
+"""The sides of a step benchmark: pydl and PyTorch, each in several forms, each form in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import MappingProxyType, TracebackType
+from typing import Any, NamedTuple
 
 # Keeps large blocks instead of giving them back after each step, and asks for huge pages: the cure for first touches that
 # PyTorch's users know.
@@ -18,34 +19,50 @@ _HUGE_PAGES = {
 }  # fmt: skip
 
 
-def configurations(images: bool, inference: bool, compiled: bool) -> dict[str, tuple[list[str], dict[str, str]]]:
-    """Name -> options and environment of PyTorch's configurations that make sense for a case."""
-    fused = [] if inference else ["fused"]
-    found: dict[str, tuple[list[str], dict[str, str]]] = {"eager": ([], {})}
+class Form(NamedTuple):
+    """A way to run one side: what its worker does, and in which environment."""
+
+    package: str
+    options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = MappingProxyType({})
+
+
+OURS = {"eager": Form("pydl"), "captured": Form("pydl", ("captured",))}
+EXACT = Form("torch", ("float64",))  # the judge of everybody's first results
+
+
+def peer_forms(images: bool, inference: bool) -> dict[str, Form]:
+    """The ways of PyTorch that make sense for a case; eager is the first."""
+    fused = () if inference else ("fused",)
+    found = {"eager": Form("torch")}
     if not inference:
-        found["fused optimizer"] = (fused, {})
+        found["fused"] = Form("torch", fused)
     if images:
-        found["channels-last"] = (["channels-last", *fused], {})
-    found["huge pages"] = (fused, _HUGE_PAGES)
+        found["channels-last"] = Form("torch", ("channels-last", *fused))
+    found["huge-pages"] = Form("torch", fused, _HUGE_PAGES)
     if images:
-        found["channels-last, huge pages"] = (["channels-last", *fused], _HUGE_PAGES)
-    if compiled:
-        found["compile"] = (["compile", *fused], _HUGE_PAGES)
+        found["channels-last+huge-pages"] = Form("torch", ("channels-last", *fused), _HUGE_PAGES)
+    found["compile"] = Form("torch", ("compile", *(("channels-last",) if images else ()), *fused), _HUGE_PAGES)
     return found
+
+
+FORMS = tuple(dict.fromkeys([*OURS, *peer_forms(True, False)]))
+
+
+class SideFailed(Exception):
+    """A worker could not do what it was asked; the message says why."""
 
 
 class Side:
     """A worker process."""
 
-    def __init__(
-        self, name: str, case: str, package: str, folder: Path, threads: int, inference: bool,
-        options: list[str] | None = None, environment: dict[str, str] | None = None,
-    ) -> None:
+    def __init__(self, name: str, case: str, form: Form, folder: Path, threads: int, inference: bool) -> None:
         self.name = name
-        spec = {"case": case, "package": package, "threads": threads, "inference": inference, "options": options or [],
+        spec = {"case": case, "package": form.package, "threads": threads, "inference": inference, "options": form.options,
                 "weights": str(folder / f"{case}.npz")}  # fmt: skip
         self.first = folder / f"{case}-first.npz"
-        variables = {**os.environ, "OMP_NUM_THREADS": str(threads), **(environment or {})}
+        caches = {f"{n}_CACHE_DIR": str(folder / "compiled") for n in ("TORCHINDUCTOR", "TRITON")}
+        variables = {**os.environ, "OMP_NUM_THREADS": str(threads), **caches, **form.environment}
         self.process = subprocess.Popen([sys.executable, "-m", "benchmarks.worker", json.dumps(spec)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, env=variables)  # fmt: skip
         self._answer()
@@ -54,8 +71,11 @@ class Side:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name}: its process has ended (exit code {self.process.wait()}); see its message above")
-        return json.loads(line)
+            raise SideFailed(f"{self.name}: its process has ended (exit code {self.process.wait()}); see its message above")
+        answer = json.loads(line)
+        if "failed" in answer:
+            raise SideFailed(f"{self.name}: {answer['failed']}")
+        return answer
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -63,10 +83,10 @@ class Side:
         self.process.stdin.flush()
         return self._answer()
 
-    def error(self) -> tuple[float, str]:
-        """How far the first result lies from the one that another side has written, and where most."""
-        found = self.ask("check", file=str(self.first))
-        return found["worst"], found["where"]
+    def check(self) -> dict[str, Any]:
+        """How far the first result lies from the one that the judge has written ("worst") and where most ("where"), what it took
+        to get there ("warm_up" seconds, "warm_up_peak" bytes), and what a compiler keeps ("compiler" bytes)."""
+        return self.ask("check", file=str(self.first))
 
     def seconds(self, times: int = 1) -> float:
         return float(self.ask("run", times=times)["seconds"])

@@ -1,14 +1,16 @@
 """A whole training step (zero_grad, forward, cross-entropy, backward, SGD with momentum) or a forward pass beside PyTorch's.
 
 Both start from the same weights. Loss and gradients of the first step (the output, without training) are compared with those of
-PyTorch in float64 before anything is timed: pydl may be wrong by a few times what PyTorch's float32 is wrong by. PyTorch runs in
-several configurations, each in a process of its own; its fastest one then takes turns with pydl.
+PyTorch in float64 before anything is timed: no form of either side may be wrong by more than a few times what PyTorch's eager
+float32 is wrong by. Both sides run in several forms (eager, captured, compiled...), each in a process of its own; the fastest of
+each then take turns.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from benchmarks.cases import CASES
 from benchmarks.measure import Timing, geometric_mean
-from benchmarks.peers import Side, configurations
+from benchmarks.peers import EXACT, OURS, Form, Side, SideFailed, peer_forms
 
 # Relative error (2-norm) of a gradient or an output against float64: this much is rounding anywhere ...
 _ROUNDING = 1e-4
@@ -26,33 +28,89 @@ _ROUNDING = 1e-4
 _TIMES_PEER = 6.0
 
 
-def measure(case: str, threads: int, rounds: int, inference: bool, compiled: bool) -> dict[str, Any]:
-    """One case: errors, times and memory of pydl and of PyTorch at its best, and the times of its other configurations."""
-    image = CASES[case].batch(np.random.default_rng(0))[0].ndim == 4
-    with tempfile.TemporaryDirectory() as name, Side("pydl", case, "pydl", folder := Path(name), threads, inference) as ours:
-        with Side("PyTorch, float64", case, "torch", folder, threads, inference, ["float64"]) as exact:
-            exact.ask("write", file=str(exact.first))
-        error, where = ours.error()
-        tried: dict[str, float] = {}
-        errors: dict[str, float] = {}
-        setups = configurations(image, inference, compiled)
-        for peer, (options, environment) in setups.items():
-            with Side(f"PyTorch, {peer}", case, "torch", folder, threads, inference, options, environment) as side:
-                errors[peer] = side.error()[0]
-                if not error <= max(_ROUNDING, _TIMES_PEER * errors["eager"]):
-                    raise SystemExit(f"{case}: {where} is wrong by {error:.2g} (relative, against float64) in pydl and nothing "
-                                     f"by more than {errors['eager']:.2g} in PyTorch; nothing was timed")  # fmt: skip
-                tried[peer] = sorted(_warm(side, 3))[1]
-        best = min(tried, key=lambda n: tried[n])
-        with Side(f"PyTorch, {best}", case, "torch", folder, threads, inference, *setups[best]) as theirs:
-            times = _in_turns([ours, theirs], rounds)
-            memory = [side.ask("memory") for side in (ours, theirs)]
-    ratio = times[1].median / times[0].median
+class Sides:
+    """What the forms of one case have in common: where they run, and how wrong their first results may be."""
+
+    def __init__(self, case: str, folder: Path, threads: int, inference: bool) -> None:
+        self.case, self.folder, self.threads, self.inference = case, folder, threads, inference
+        self.images = CASES[case].batch(np.random.default_rng(0))[0].ndim == 4
+        self.peers = peer_forms(self.images, inference)
+        with self.open("pydl", "eager", OURS["eager"]):  # writes the weights
+            with self.open("PyTorch", "float64", EXACT) as exact:
+                exact.ask("write", file=str(exact.first))
+            with self.open("PyTorch", "eager", self.peers["eager"]) as eager:
+                self.limit = max(_ROUNDING, _TIMES_PEER * eager.check()["worst"])
+
+    def open(self, side: str, name: str, form: Form) -> Side:
+        return Side(f"{self.case}, {side} {name}", self.case, form, self.folder, self.threads, self.inference)
+
+    def check(self, side: Side) -> dict[str, Any]:
+        found = side.check()
+        if not found["worst"] <= self.limit:
+            raise SideFailed(f"{side.name}: {found['where']} is wrong by {found['worst']:.2g} (relative, against float64); "
+                             f"{self.limit:.2g} is allowed")  # fmt: skip
+        return found
+
+    def attempt(self, side: str, forms: dict[str, Form]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Name -> {"seconds", "warm_up", "worst"...} of the forms that work, and name -> reason of those that do not."""
+        tried: dict[str, Any] = {}
+        failed: dict[str, str] = {}
+        for name, form in forms.items():
+            try:
+                with self.open(side, name, form) as process:
+                    tried[name] = self.check(process)
+                    tried[name]["seconds"] = sorted(_warm(process, 3))[1]
+            except SideFailed as reason:
+                if name == "eager":
+                    raise
+                tried.pop(name, None)
+                failed[name] = str(reason)
+            _tell(self.case, side, name, tried, failed)
+        return tried, failed
+
+
+def _tell(case: str, side: str, name: str, tried: dict[str, Any], failed: dict[str, str]) -> None:
+    """A sign of life of each form."""
+    text = f"not used: {failed[name]}" if name in failed else (
+        f"{1e3 * tried[name]['seconds']:.3g} ms after a warm-up of {tried[name]['warm_up']:.2g} s")  # fmt: skip
+    print(f"    {case}, {side} {name}: {text}", file=sys.stderr, flush=True)
+
+
+def chosen(forms: dict[str, Form], names: Collection[str]) -> dict[str, Form]:
+    """The forms of one side that were asked for; if none of its forms was named, all."""
+    return {n: f for n, f in forms.items() if n in names} or forms
+
+
+def measure(case: str, threads: int, rounds: int, inference: bool, names: Collection[str]) -> dict[str, Any]:
+    """One case: both sides in all of their forms, and then each in its fastest, in turns."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        try:
+            sides = Sides(case, Path(folder), threads, inference)
+            forms = {"pydl": chosen(OURS, names), "peer": chosen(sides.peers, names)}
+            found = {s: sides.attempt("PyTorch" if s == "peer" else s, f) for s, f in forms.items()}
+            best = {s: min(tried, key=lambda n, t=tried: t[n]["seconds"]) for s, (tried, _) in found.items() if tried}
+            if len(best) < 2:
+                raise SideFailed(f"{case}: no form of one side works: {found}")
+            with (
+                sides.open("pydl", best["pydl"], forms["pydl"][best["pydl"]]) as ours,
+                sides.open("PyTorch", best["peer"], forms["peer"][best["peer"]]) as theirs,
+            ):
+                kept = [sides.check(side).get("compiler", 0) for side in (ours, theirs)]
+                times = _in_turns([ours, theirs], rounds)
+                memory = [side.ask("memory") for side in (ours, theirs)]
+        except SideFailed as reason:
+            raise SystemExit(f"{reason}; nothing was timed") from None
     return {
-        "case": case, "ratio": ratio, "best": best, "pydl": times[0]._asdict(), "peer": times[1]._asdict(), "tried": tried,
-        "memory": {"pydl": memory[0]["peak"], "peer": memory[1]["peak"]}, "faults": {"pydl": memory[0]["faults"],
-        "peer": memory[1]["faults"]}, "errors": {"pydl": error, **errors}, "threads": threads, "inference": inference,
+        "case": case, "ratio": times[1].median / times[0].median, "best": best, "pydl": times[0]._asdict(),
+        "peer": times[1]._asdict(), "tried": {s: tried for s, (tried, _) in found.items()},
+        "failed": {s: failed for s, (_, failed) in found.items()}, "memory": _by_side(memory, "peak"),
+        "faults": _by_side(memory, "faults"), "compiler": dict(zip(best, kept, strict=True)), "threads": threads,
+        "inference": inference,
     }  # fmt: skip
+
+
+def _by_side(answers: list[dict[str, Any]], key: str) -> dict[str, Any]:
+    return {"pydl": answers[0][key], "peer": answers[1][key]}
 
 
 def _warm(side: Side, times: int, least: float = 0.05) -> list[float]:
@@ -75,31 +133,43 @@ def _in_turns(sides: list[Side], rounds: int, least: float = 0.1) -> list[Timing
     return [Timing(*np.percentile(s, [50, 25, 75]).tolist()) for s in seconds]
 
 
-def run(cases: list[str], threads: int, rounds: int, inference: bool, compiled: bool) -> Iterator[dict[str, Any]]:
+def run(cases: list[str], threads: int, rounds: int, inference: bool, forms: Collection[str]) -> Iterator[dict[str, Any]]:
     """The cases one after the other: a long run shows what it has."""
     for case in cases:
-        yield measure(case, threads, rounds, inference, compiled)
+        yield measure(case, threads, rounds, inference, forms)
 
 
 def table(rows: list[dict[str, Any]], title: str) -> Any:
-    """Rows as a table, the means below."""
+    """Rows as a table, the means below, and under it why forms failed."""
     from rich.table import Table
 
-    made = Table("case", "pydl, ms", "PyTorch, ms", "its best of", "speed", "memory, MB", "share", title=title)
+    reasons = {reason for row in rows for failed in row["failed"].values() for reason in failed.values()}
+    made = Table("case", "pydl, ms", "its best of", "PyTorch, ms", "its best of", "speed", "memory, MB", "share", title=title,
+                 caption="\n".join(f"not used: {r}" for r in sorted(reasons)) or None)  # fmt: skip
     for row in rows:
-        others = ", ".join(f"{n} {1e3 * t:.3g}" for n, t in sorted(row["tried"].items(), key=lambda i: i[1]))
         mine, peer = row["memory"]["pydl"], row["memory"]["peer"]
-        made.add_row(row["case"], _span(row["pydl"]), _span(row["peer"]), others, f"{row['ratio']:.2f}x",
-                     f"{mine / 1e6:.0f} / {peer / 1e6:.0f}", f"{mine / max(peer, 1):.2f}x")  # fmt: skip
+        made.add_row(row["case"], _span(row["pydl"]), _tried(row, "pydl"), _span(row["peer"]), _tried(row, "peer"),
+                     f"{row['ratio']:.2f}x", f"{mine / 1e6:.0f} / {peer / 1e6:.0f}", f"{mine / max(peer, 1):.2f}x")  # fmt: skip
     means = geometric_mean([r["ratio"] for r in rows]), geometric_mean([share(r) for r in rows])
     made.add_section()
-    made.add_row("geometric mean", "", "", "", f"{means[0]:.2f}x", "", f"{means[1]:.2f}x")
+    made.add_row("geometric mean", "", "", "", "", f"{means[0]:.2f}x", "", f"{means[1]:.2f}x")
     return made
 
 
 def share(row: dict[str, Any]) -> float:
     """pydl's peak memory as a share of PyTorch's."""
     return max(row["memory"]["pydl"], 1) / max(row["memory"]["peer"], 1)
+
+
+def _tried(row: dict[str, Any], side: str) -> str:
+    """The chosen form first, then the others, with their milliseconds; the warm-up where it takes seconds."""
+    best, tried = row["best"][side], row["tried"][side]
+    cells = []
+    for name in sorted(tried, key=lambda n: (n != best, tried[n]["seconds"])):
+        t = tried[name]
+        late = f" (after {t['warm_up']:.0f} s)" if t["warm_up"] > max(5, 20 * t["seconds"]) else ""
+        cells.append(f"{name} {1e3 * t['seconds']:.3g}{late}")
+    return ", ".join([*cells, *(f"{n} failed" for n in row["failed"][side])])
 
 
 def _span(t: dict[str, float]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import CASES
-from benchmarks.peers import Side, configurations
+from benchmarks.peers import OURS, Side, peer_forms
 from benchmarks.steps import _in_turns
 
 
@@ -18,13 +18,13 @@ def run(cases: list[str], most: int, rounds: int, inference: bool) -> Iterator[d
     counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n < most] + [most]
     for case in cases:
         image = CASES[case].batch(np.random.default_rng(0))[0].ndim == 4
-        options, environment = configurations(image, inference, False)["channels-last, huge pages" if image else "huge pages"]
+        peer = peer_forms(image, inference)["channels-last+huge-pages" if image else "huge-pages"]
         seconds: dict[str, list[float]] = {"pydl": [], "PyTorch": []}
         for n in counts:
             with (
                 tempfile.TemporaryDirectory() as name,
-                Side("pydl", case, "pydl", folder := Path(name), n, inference) as ours,
-                Side("PyTorch", case, "torch", folder, n, inference, options, environment) as theirs,
+                Side("pydl", case, OURS["eager"], folder := Path(name), n, inference) as ours,
+                Side("PyTorch", case, peer, folder, n, inference) as theirs,
             ):
                 for side, timing in zip(seconds, _in_turns([ours, theirs], rounds), strict=True):
                     seconds[side].append(timing.median)

@@ -2,8 +2,8 @@
 
 It answers lines of JSON on standard input with lines of JSON: {"do": "write", "file"} keeps the first result in a file, {"do":
 "check", "file"} compares the first result with that one, {"do": "run", "times"} gives seconds a step, {"do": "memory"} gives
-peak memory above that after the model was made, and what a step asks of the system. A process of its own makes peaks
-comparable and lets a configuration have its own environment.
+peak memory above that after the model was made, and what a step asks of the system. What goes wrong is answered by {"failed":
+reason}. A process of its own makes peaks comparable and lets a form have its own environment.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import json
 import resource
 import sys
 import time
+import traceback
+import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -24,41 +26,73 @@ from benchmarks.cases import CASES
 
 
 class Step:
-    """One training step, or one forward pass, of a model."""
+    """One training step, or one forward pass, of a model; every call hands the batch over anew."""
 
     def __init__(self, package: Any, model: Any, x: Any, y: Any, inference: bool, **sgd: Any) -> None:
-        self.package, self.model, self.x, self.y, self.inference = package, model, x, y, inference
+        self.package, self.model, self.batch = package, model, (x,) if inference else (x, y)
         self.cross_entropy = package.nn.functional.cross_entropy
         if inference:
             model.eval()
         else:
             self.optimizer = package.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, **sgd)
+        self.run = self.forward if inference else self.train
 
     def __call__(self) -> Any:
-        if self.inference:
-            return self.forward()
+        return self.run(*self.batch)
+
+    def train(self, x: Any, y: Any) -> Any:
         self.optimizer.zero_grad()
-        loss = self.cross_entropy(self.model(self.x), self.y)
+        loss = self.cross_entropy(self.model(x), y)
         loss.backward()
         self.optimizer.step()
         return loss
 
-    def forward(self) -> Any:
+    def forward(self, x: Any) -> Any:
         with self.no_grad():
-            return self.model(self.x)
+            return self.model(x)
 
     def no_grad(self) -> AbstractContextManager[Any]:
         return self.package.no_grad() if self.package.__name__ == "pydl" else self.package.inference_mode()
 
     def first(self) -> dict[str, np.ndarray]:
         """What both sides must agree on before anything is timed: outputs, or loss and gradients."""
-        if self.inference:
-            return {"output": np.asarray(self.forward().numpy())}
-        loss = self.cross_entropy(self.model(self.x), self.y)
+        if len(self.batch) == 1:
+            return {"output": np.asarray(self().numpy())}
+        x, y = self.batch
+        loss = self.cross_entropy(self.model(x), y)
         loss.backward()
-        result = {f"gradient of {n}": p.grad.numpy().copy() for n, p in self.model.named_parameters()}
+        result = self.gradients(loss)
         self.optimizer.zero_grad()
-        return {"loss": np.asarray(loss.item()), **result}
+        return result
+
+    def gradients(self, loss: Any) -> dict[str, np.ndarray]:
+        return {"loss": np.asarray(loss.item()),
+                **{f"gradient of {n}": p.grad.numpy().copy() for n, p in self.model.named_parameters()}}  # fmt: skip
+
+
+class CapturedStep(Step):
+    """The same step of pydl as `pydl.capture` replays it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.run = self.package.capture(self.run)
+
+    def first(self) -> dict[str, np.ndarray]:
+        """Of a replay: the weights, which training moves while the step is recorded, are set back before."""
+        kept = {n: v.clone() for n, v in self.model.state_dict().items()}
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", self.package.graph.capture.CaptureWarning)
+            for _ in range(3):
+                self()
+            if not self.run.replays:
+                raise RuntimeError("; ".join(str(w.message) for w in said) or "capture: nothing was recorded")
+            if len(self.batch) == 1:
+                return {"output": np.asarray(self().numpy())}
+            self.model.load_state_dict(kept)
+            result = self.gradients(self())
+            if said:
+                raise RuntimeError("; ".join(str(w.message) for w in said))
+            return result
 
 
 def prepare(spec: dict[str, Any]) -> Step:
@@ -74,7 +108,8 @@ def prepare(spec: dict[str, Any]) -> Step:
         model = case.build(pydl)
         if not weights.exists():
             np.savez(weights, **{n: v.numpy() for n, v in model.state_dict().items()})
-        return Step(pydl, model, pydl.from_numpy(x), pydl.from_numpy(y), spec["inference"])
+        kind = CapturedStep if "captured" in spec["options"] else Step
+        return kind(pydl, model, pydl.from_numpy(x), pydl.from_numpy(y), spec["inference"])
     import torch
 
     torch.set_num_threads(spec["threads"])
@@ -121,6 +156,7 @@ class Worker:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.step = prepare(spec)
+        self.compiled = "compile" in spec["options"]
         self.base = reset_peak()
 
     def write(self, file: str) -> dict[str, Any]:
@@ -129,8 +165,15 @@ class Worker:
         return {}
 
     def check(self, file: str) -> dict[str, Any]:
-        """The largest relative difference (2-norm) of the first result from the one in `file`."""
-        mine = {name.replace("_orig_mod.", ""): value for name, value in self.step.first().items()}
+        """The largest relative difference (2-norm) of the first result from the one in `file`.
+
+        What a compiler keeps for itself (its modules, its code) is no memory of the step: with one, the peaks that follow are
+        above what is resident once the first result is thrown away.
+        """
+        started = time.perf_counter()
+        first = self.step.first()
+        found: dict[str, Any] = {"warm_up": time.perf_counter() - started, "warm_up_peak": peak_bytes() - self.base}
+        mine = {name.replace("_orig_mod.", ""): value for name, value in first.items()}
         worst, where = 0.0, ""
         with np.load(file) as exact:
             for name in exact.files:
@@ -140,7 +183,11 @@ class Worker:
                 error = float(np.linalg.norm(mine[name] - exact[name])) / max(scale, 1e-30)
                 if not error <= worst:
                     worst, where = error, name
-        return {"worst": worst, "where": where}
+        if self.compiled:
+            del first, mine
+            before, self.base = self.base, reset_peak()
+            found["compiler"] = self.base - before
+        return {**found, "worst": worst, "where": where}
 
     def run(self, times: int) -> dict[str, Any]:
         started = time.perf_counter()
@@ -163,7 +210,13 @@ def main() -> None:
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps(getattr(worker, request.pop("do"))(**request)), flush=True)
+        try:
+            answer = getattr(worker, request.pop("do"))(**request)
+        except Exception as error:  # a compiler may fail in any way: the reason goes into the table
+            traceback.print_exc()
+            lines = str(error).strip().splitlines() or [""]
+            answer = {"failed": f"{type(error).__name__}: {lines[0]}"}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -51,14 +51,17 @@ def test_batches_are_those_of_the_targets():
     np.testing.assert_array_equal(x[:, 1:], y.reshape(32, 64)[:, :-1])  # the next word
 
 
-def test_configurations_of_the_peer():
-    from benchmarks.peers import configurations
+def test_forms_of_both_sides():
+    from benchmarks.peers import OURS, peer_forms
+    from benchmarks.steps import chosen
 
-    assert list(configurations(False, True, False)) == ["eager", "huge pages"]
-    full = configurations(True, False, True)
-    assert list(full) == ["eager", "fused optimizer", "channels-last", "huge pages", "channels-last, huge pages", "compile"]
-    assert full["channels-last, huge pages"][0] == ["channels-last", "fused"]
-    assert "hugetlb" in full["huge pages"][1]["GLIBC_TUNABLES"]
+    assert list(peer_forms(False, True)) == ["eager", "huge-pages", "compile"]
+    full = peer_forms(True, False)
+    assert list(full) == ["eager", "fused", "channels-last", "huge-pages", "channels-last+huge-pages", "compile"]
+    assert full["channels-last+huge-pages"].options == ("channels-last", "fused")
+    assert "hugetlb" in full["huge-pages"].environment["GLIBC_TUNABLES"]
+    assert list(chosen(full, ["eager", "captured"])) == ["eager"]
+    assert list(chosen(OURS, ["compile"])) == ["eager", "captured"]  # none of its own: all
 
 
 def test_table_and_chart_of_steps(tmp_path):
@@ -67,12 +70,15 @@ def test_table_and_chart_of_steps(tmp_path):
     from benchmarks import report, steps
 
     def row(case, mine, peer):
-        return {"case": case, "ratio": peer / mine, "best": "eager", "pydl": dict.fromkeys(("median", "low", "high"), mine),
-                "peer": dict.fromkeys(("median", "low", "high"), peer), "tried": {"eager": peer, "fused optimizer": 2 * peer},
+        tried = {"pydl": {"eager": {"seconds": 2 * mine, "warm_up": 0.1}, "captured": {"seconds": mine, "warm_up": 0.1}},
+                 "peer": {"eager": {"seconds": 2 * peer, "warm_up": 0.1}, "compile": {"seconds": peer, "warm_up": 91.0}}}
+        return {"case": case, "ratio": peer / mine, "best": {"pydl": "captured", "peer": "compile"},
+                "pydl": dict.fromkeys(("median", "low", "high"), mine), "peer": dict.fromkeys(("median", "low", "high"), peer),
+                "tried": tried, "failed": {"pydl": {}, "peer": {"fused": "no optimizer"}},
                 "memory": {"pydl": 10_000_000, "peer": 40_000_000}}  # fmt: skip
 
     rows = [row("mlp", 0.001, 0.002), row("gru", 0.004, 0.032)]
-    console = Console(width=160, file=(tmp_path / "t.txt").open("w+"))
+    console = Console(width=220, file=(tmp_path / "t.txt").open("w+"))
     console.print(steps.table(rows, "title"))
     console.file.seek(0)
     text = console.file.read()
@@ -81,6 +87,9 @@ def test_table_and_chart_of_steps(tmp_path):
     assert "8.00x" in text
     assert "4.00x" in text  # the geometric mean
     assert "0.25x" in text
+    assert " ".join(text.split()).count("captured") >= 2
+    assert "(after 91 s)" in text
+    assert "not used: no optimizer" in text
     assert report.bars(tmp_path / "b.png", rows, "title").stat().st_size > 5000
 
 
@@ -96,10 +105,12 @@ def test_a_small_run_of_each(tmp_path):
         assert done.returncode == 0, done.stderr
         return json.loads(file.read_text())
 
-    found = run("steps", "--case", "mnist1d", "--inference")
+    found = run("steps", "--case", "mnist1d", "--inference", "--forms", "eager", "captured", "huge-pages")
     (row,) = found["rows"]
     assert row["ratio"] == pytest.approx(row["peer"]["median"] / row["pydl"]["median"])
-    assert set(row["tried"]) == {"eager", "huge pages"}
+    assert set(row["tried"]["peer"]) == {"eager", "huge-pages"}
+    assert set(row["tried"]["pydl"]) == {"eager", "captured"}
+    assert row["best"]["pydl"] in row["tried"]["pydl"]
     assert found["machine"]["limits"]["fma"]
     rows = run("kernels", "--only", "layer norm 512x512")["rows"]
     assert {r["direction"] for r in rows} == {"forward", "backward"}
