@@ -56,9 +56,19 @@ void check_bias(const ConvArgs& a, int64_t channels) {
 }
 
 void forward(const py::object& x, const py::object& weight, const py::object& bias, const py::object& y, const Sizes& stride,
-             const Sizes& pad, const Sizes& dilation, int64_t groups, bool relu) {
+             const Sizes& pad, const Sizes& dilation, int64_t groups, bool relu, const py::object& norm,
+             const py::object& residual) {
   ConvArgs args = make_args(x, weight, bias, y, stride, pad, dilation, groups);
   args.relu = relu;
+  if (!norm.is_none()) {
+    const auto parts = norm.cast<py::tuple>();
+    PYDL_CHECK(parts.size() == 5, "expected weight, bias, mean, variance and eps");
+    Array* const vectors[] = {&args.norm.weight, &args.norm.bias, &args.norm.mean, &args.norm.var};
+    for (size_t i = 0; i < 4; ++i)
+      if (!parts[i].is_none()) *vectors[i] = view(parts[i]);
+    args.norm.eps = parts[4].cast<double>();
+  }
+  if (!residual.is_none()) args.residual = view(residual);
   check_bias(args, args.channels_out);
   launch(conv_forward, args);
 }
@@ -90,7 +100,7 @@ void relu_gradient(const py::object& dy, const py::object& y, const py::object& 
 PYDL_BINDINGS(conv) {
   using py::arg;
   m.def("conv_forward", &forward, arg("x"), arg("weight"), arg("bias"), arg("y"), arg("stride"), arg("pad"), arg("dilation"),
-        arg("groups"), arg("relu") = false);
+        arg("groups"), arg("relu") = false, arg("norm") = py::none(), arg("residual") = py::none());
   m.def("conv_data_gradient", gradient(conv_data_gradient));
   m.def("conv_weight_gradient", gradient(conv_weight_gradient));
   m.def("conv_relu_gradient", &relu_gradient);

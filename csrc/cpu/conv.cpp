@@ -2,6 +2,8 @@
 // (implicit gemm). Depthwise convolution (conv_depthwise.h) and few channels (conv_direct.h) have kernels of their own.
 #include "cpu/conv.h"
 
+#include <cmath>
+
 #include "cpu/conv_depthwise.h"
 #include "cpu/conv_direct.h"
 #include "cpu/conv_gather.h"
@@ -61,7 +63,7 @@ struct OrderedWeight {
 template <class T>
 void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth, const Array& w, const T* weight,
                     int64_t depth_stride, int64_t column_stride, int64_t columns, const T* ordered, int64_t ld,
-                    const T* bias, bool relu, T* out, int64_t ldc) {
+                    const Finish<T>& finish, T* out, int64_t ldc) {
   const auto pack_a = [&](T* panel, int64_t row, int64_t rows, int64_t k, int64_t kc) {
     Row r = locate(g, row);
     for (int64_t i = 0; i < rows; ++i, r.advance(g)) gather_row(panel + i * kPitch, source, g, r, c0, depth, k, kc);
@@ -72,7 +74,7 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
     const auto pack_b = [&](T* panel, int64_t j0, int64_t n, int64_t k0, int64_t kc) {
       pack_b_strided(panel, weight + k0 * depth_stride + j0 * column_stride, depth_stride, column_stride, n, kc);
     };
-    return gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias, false, relu);
+    return gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, finish);
   }
   constexpr int64_t C = Tile<T>::columns;
   const auto pack_b = [&](T* panel, int64_t j0, int64_t, int64_t k0, int64_t kc) {
@@ -87,20 +89,21 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
       copy_run(panel + k * C, from, C);
     }
   };
-  gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, bias, false, relu);
+  gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, finish);
 }
 
 template <class T>
 void forward(const ConvArgs& a) {
   if (direct_pays(a)) return conv_direct_forward(a);
-  const T *x = a.x.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
+  const T *x = a.x.as<T>(), *w = a.weight.as<T>();
   T* y = a.y.as<T>();
+  const auto finish = finish_of<T>(a);
   if (pointwise_pays(a, a.channels_in, a.channels_out))
-    return pointwise<T>({a.batch * a.out[0] * a.out[1] * a.out[2], a.channels_in, a.channels_out, x, bias, a.relu}, w,
+    return pointwise<T>({a.batch * a.out[0] * a.out[1] * a.out[2], a.channels_in, a.channels_out, x, finish}, w,
                         a.weight.strides[1], a.weight.strides[0], y);
   const ForwardTaps taps(a);
   if (is_depthwise(a))
-    return depthwise_rows<T>(taps.gather, x, a.weight, w, bias, a.relu,
+    return depthwise_rows<T>(taps.gather, x, a.weight, w, finish,
                              {y, {a.out[0], a.out[1], a.out[2]}, {0, 0, 0}, {1, 1, 1}});
   const int64_t depth = a.channels_in / a.groups, columns = a.channels_out / a.groups;
   const OrderedWeight<T> ordered(a.weight, 1, depth, columns);
@@ -110,8 +113,7 @@ void forward(const ConvArgs& a) {
       order_weight(a.weight, own, depth, a.weight.strides[1], columns, a.weight.strides[0], ordered.scratch.data, ordered.ld,
                    Tile<T>::columns);
     gather_product<T>(taps.gather, x, g * depth, depth, a.weight, own, a.weight.strides[1], a.weight.strides[0], columns,
-                      ordered.scratch.data, ordered.ld, bias ? bias + g * columns : nullptr, a.relu, y + g * columns,
-                      a.channels_out);
+                      ordered.scratch.data, ordered.ld, finish.from(g * columns), y + g * columns, a.channels_out);
   }
 }
 
@@ -124,7 +126,7 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
   const T *dy = a.y.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
   T* dx = a.x.as<T>();
   if (is_depthwise(a))
-    return depthwise_rows<T>(gather, dy, a.weight, w, bias, false,
+    return depthwise_rows<T>(gather, dy, a.weight, w, {bias},
                              {dx, {a.in[0], a.in[1], a.in[2]}, {phase[0], phase[1], phase[2]},
                               {a.stride[0], a.stride[1], a.stride[2]}});
   // One phase covers all positions when the stride is 1; otherwise its rows are spread over dx afterwards.
@@ -140,7 +142,7 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
     for (int64_t g = 0; g < a.groups; ++g)
       gather_product<T>(gather, dy, g * depth, depth, a.weight, w + g * depth * a.weight.strides[0], a.weight.strides[0],
                         a.weight.strides[1], columns, ordered.scratch.data + g * ordered.group, ordered.ld,
-                        bias ? bias + g * columns : nullptr, false, out + g * columns, channels);
+                        Finish<T>{bias}.from(g * columns), out + g * columns, channels);
   }
   if (whole) return;
   parallel_for(rows, 256, [&](int64_t begin, int64_t end) {
@@ -160,7 +162,7 @@ void data_gradient(const ConvArgs& a) {
   if (direct_pays(a)) return conv_direct_data_gradient(a);
   if (pointwise_pays(a, a.channels_out, a.channels_in))
     return pointwise<T>({a.batch * a.in[0] * a.in[1] * a.in[2], a.channels_out, a.channels_in, a.y.as<T>(),
-                         a.bias.data ? a.bias.as<T>() : nullptr, false},
+                         {a.bias.data ? a.bias.as<T>() : nullptr}},
                         a.weight.as<T>(), a.weight.strides[0], a.weight.strides[1], a.x.as<T>());
   if (is_unfolding(a))
     return unfold<T>(a, [&](T* weights, int64_t panel) {
@@ -225,6 +227,32 @@ void check(const ConvArgs& a) {
   }
 }
 
+// Batch norm by given statistics as a factor and a bias of the convolution's sums.
+template <class T>
+void fold_norm(const ConvArgs& a, T* scale, T* shift) {
+  const auto number = [](const Array& v, int64_t o, double otherwise) {
+    return v.data ? static_cast<double>(v.as<T>()[o]) : otherwise;
+  };
+  for (int64_t o = 0; o < a.channels_out; ++o) {
+    const double factor = number(a.norm.weight, o, 1.0) / std::sqrt(number(a.norm.var, o, 1.0) + a.norm.eps);
+    scale[o] = static_cast<T>(factor);
+    shift[o] = static_cast<T>((number(a.bias, o, 0.0) - number(a.norm.mean, o, 0.0)) * factor + number(a.norm.bias, o, 0.0));
+  }
+}
+
+void check_finish(const ConvArgs& a) {
+  const auto vector = [&](const Array& v) {
+    PYDL_CHECK(!v.data || (v.ndim == 1 && v.contiguous() && v.shape[0] == a.channels_out && v.dtype == a.x.dtype),
+               "a vector of the norm does not fit");
+  };
+  for (const Array* v : {&a.norm.weight, &a.norm.bias, &a.norm.mean, &a.norm.var}) vector(*v);
+  PYDL_CHECK(!a.norm.mean.data == !a.norm.var.data, "mean and variance come together");
+  if (!a.residual.data) return;
+  const Array& r = a.residual;
+  PYDL_CHECK(r.ndim == 5 && r.contiguous() && r.dtype == a.y.dtype, "expected a channels-last residual");
+  for (int d = 0; d < 5; ++d) PYDL_CHECK(r.shape[d] == a.y.shape[d], "residual of the wrong shape");
+}
+
 using Function = void (*)(const ConvArgs&);
 
 template <Direction D, const Kernel<void(const ConvArgs&, int)>& Winograd, Function Float, Function Double>
@@ -234,7 +262,25 @@ void dispatch(const ConvArgs& a) {
   a.x.dtype == DType::f32 ? Float(a) : Double(a);
 }
 
-PYDL_REGISTER(conv_forward, (dispatch<Direction::forward, winograd_forward, forward<float>, forward<double>>));
+template <class T>
+void forward_with_norm(const ConvArgs& a) {
+  Scratch<T> vectors(2 * a.channels_out);
+  fold_norm(a, vectors.data, vectors.data + a.channels_out);
+  ConvArgs folded = a;
+  folded.scale = folded.bias = a.norm.mean;
+  folded.scale.data = vectors.data;
+  folded.bias.data = vectors.data + a.channels_out;
+  dispatch<Direction::forward, winograd_forward, forward<float>, forward<double>>(folded);
+}
+
+void any_forward(const ConvArgs& a) {
+  check(a);
+  check_finish(a);
+  if (!a.norm.mean.data) return dispatch<Direction::forward, winograd_forward, forward<float>, forward<double>>(a);
+  a.x.dtype == DType::f32 ? forward_with_norm<float>(a) : forward_with_norm<double>(a);
+}
+
+PYDL_REGISTER(conv_forward, any_forward);
 PYDL_REGISTER(conv_data_gradient, (dispatch<Direction::data_gradient, winograd_data_gradient, data_gradient<float>,
                                             data_gradient<double>>));
 PYDL_REGISTER(conv_weight_gradient, (dispatch<Direction::weight_gradient, winograd_weight_gradient, weight_gradient<float>,

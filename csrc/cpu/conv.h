@@ -18,7 +18,14 @@ struct ConvArgs {
   Array bias;      // contiguous [O] for forward, [C] for the data gradient; or no data
   Array y;         // [N, OD, OH, OW, O], C order
   ConvMethod method = ConvMethod::automatic;
-  bool relu = false;  // forward: negative results become 0 before they are stored
+  // Forward only: what results meet before they are stored, in this order. Vectors are contiguous [O] or have no data.
+  struct {
+    Array weight, bias, mean, var;
+    double eps;
+  } norm{};        // batch norm by these statistics
+  Array residual;  // of y's shape, C order, or no data
+  bool relu = false;
+  Array scale;     // set by conv_forward for its parts: the norm is y * scale + bias
 };
 
 // The gradient behind the ReLU of a forward pass: dx = y > 0 ? dy : 0, and sums[c] = the sum of dx over all positions.

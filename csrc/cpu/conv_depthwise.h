@@ -62,13 +62,16 @@ int64_t visible_lines(const Gather& g, const T* source, int64_t n, int64_t q0, i
 // P pixels that see the sources from[0..count) (of the first pixel) through the weights taps[0..count).
 template <int64_t P, class T>
 PYDL_INLINE void depthwise_pixels(const T* const* from, const T* const* taps, int64_t count, int64_t pitch, int64_t channels,
-                                  const T* bias, bool relu, T* to, int64_t to_pitch) {
+                                  const Finish<T>& finish, T* to, int64_t to_pitch) {
   using V = Vec<T>;
+  const Finish<T> first = finish.scale ? Finish<T>{} : finish;  // the bias comes first where nothing is scaled
+  Finish<T> last = finish;
+  if (!finish.scale) last.bias = nullptr;
   for (int64_t c = 0; c < channels; c += V::lanes) {
     const int64_t n = min64(channels - c, V::lanes);
     V sum[P];
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < P; ++i) sum[i] = bias ? V::load_n(bias + c, n) : V::zero();
+    for (int64_t i = 0; i < P; ++i) sum[i] = first.bias ? V::load_n(first.bias + c, n) : V::zero();
     if (n == V::lanes) {
       for (int64_t t = 0; t < count; ++t) {
         const V w = V::load(taps[t] + c);
@@ -83,12 +86,12 @@ PYDL_INLINE void depthwise_pixels(const T* const* from, const T* const* taps, in
       }
     }
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < P; ++i) (relu ? rectify(sum[i]) : sum[i]).store_n(to + i * to_pitch + c, n);
+    for (int64_t i = 0; i < P; ++i) last(sum[i], to + i * to_pitch + c, c, n).store_n(to + i * to_pitch + c, n);
   }
 }
 
 template <class T>
-void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* weight, const T* bias, bool relu,
+void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* weight, const Finish<T>& finish,
                     const Target<T>& target) {
   const int64_t channels = g.channels, width = g.rows[2], lines = g.taps[0] * g.taps[1], all = g.tap_count();
   Scratch<T> wt(all * channels);
@@ -116,9 +119,9 @@ void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* w
         const bool many = q >= inner.lo && q + kPixels <= inner.hi;
         pixels = many ? kPixels : 1;
         if (many)
-          depthwise_pixels<kPixels>(from, taps, count, pitch, channels, bias, relu, to + q * to_pitch, to_pitch);
+          depthwise_pixels<kPixels>(from, taps, count, pitch, channels, finish, to + q * to_pitch, to_pitch);
         else
-          depthwise_pixels<1>(from, taps, count, pitch, channels, bias, relu, to + q * to_pitch, to_pitch);
+          depthwise_pixels<1>(from, taps, count, pitch, channels, finish, to + q * to_pitch, to_pitch);
       }
     }
   });

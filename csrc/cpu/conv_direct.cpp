@@ -79,7 +79,8 @@ void forward(const ConvArgs& a) {
   const int64_t R = choose_rows(a.out[2]);
   const Plan p(a, R);
   const int64_t depth = p.filter_height * p.run, outputs = p.out_channels, padded = ceil_div(outputs, W) * W;
-  const T *x = a.x.as<T>(), *w = a.weight.as<T>(), *bias = a.bias.data ? a.bias.as<T>() : nullptr;
+  const T *x = a.x.as<T>(), *w = a.weight.as<T>();
+  const auto finish = finish_of<T>(a);
   T* y = a.y.as<T>();
   Scratch<T> packed(depth * padded);  // [block of W outputs][KH][run][W]
   parallel_for(outputs, 8, [&](int64_t begin, int64_t end) {
@@ -94,8 +95,6 @@ void forward(const ConvArgs& a) {
     copy_padded(p, x + n * p.height * p.width * p.channels, row * p.row_step - p.top, p.span(rows), scratch);
     for_columns<T>(outputs, [&](auto vectors, int64_t j, int64_t columns) {
       constexpr int64_t V = decltype(vectors)::value, L = Vec<T>::lanes;
-      Vec<T> add[V];
-      for (int64_t v = 0; v < V; ++v) add[v] = bias ? Vec<T>::load_n(bias + j + v * L, columns - v * L) : Vec<T>::zero();
       for (int64_t i = 0; i < rows; ++i)
         for (int64_t q = 0; q < p.out_width; q += R) {
           const Walk<T> walk{scratch + i * p.row_step * p.line + q * p.column_step, 0, p.column_step, p.dilation * p.line, 1,
@@ -105,8 +104,9 @@ void forward(const ConvArgs& a) {
           with_rows(R, [&](auto r) {
             multiply<1, decltype(r)::value, V, 0, false>(walk, [&](int64_t, int64_t k, int64_t v, Vec<T> sum) {
               if (k >= live) return;
-              sum = sum + add[v];
-              (a.relu ? rectify(sum) : sum).store_n(to + k * outputs + v * L, columns - v * L);
+              T* at = to + k * outputs + v * L;
+              const int64_t n = columns - v * L;
+              finish(sum, at, j + v * L, n).store_n(at, n);
             });
           });
         }

@@ -7,6 +7,12 @@
 namespace pydl {
 namespace {
 
+template <class T>
+Finish<T> finish_of(const ConvArgs& a) {
+  return {a.bias.data ? a.bias.as<T>() : nullptr, a.relu, a.scale.data ? a.scale.as<T>() : nullptr,
+          a.residual.data ? a.residual.as<T>() - a.y.as<T>() : 0};
+}
+
 // Rows are the positions (n, q0, q1, q2) with 0 <= q < rows; along each axis, tap t of row q reads the source at
 // start + q * step + offset[t] (zero outside), and belongs to index[t] of the kernel.
 struct Gather {

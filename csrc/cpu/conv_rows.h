@@ -14,8 +14,7 @@ template <class T>
 struct RowProduct {
   int64_t rows, depth, columns;
   const T* a;
-  const T* bias;
-  bool relu;
+  Finish<T> finish;
 };
 
 // Products of `count` rows with the panels of one tap, `panel` elements apart. `pitch` elements lie between the rows of `a`;
@@ -24,6 +23,9 @@ template <class T>
 void multiply_rows(const RowProduct<T>& g, const T* a, int64_t pitch, int64_t count, const T* panels, int64_t panel, T* to,
                    const int64_t* place) {
   constexpr int64_t L = Vec<T>::lanes, W = 2 * L;
+  const bool biased = g.finish.bias && !g.finish.scale;  // then with the first block, else with the last
+  Finish<T> finish = g.finish;
+  if (biased) finish.bias = nullptr;
   for (int64_t k0 = 0; k0 < g.depth; k0 += kRowDepth) {
     const int64_t depth = min64(g.depth - k0, kRowDepth);
     const bool first = k0 == 0, last = k0 + depth == g.depth;
@@ -31,7 +33,7 @@ void multiply_rows(const RowProduct<T>& g, const T* a, int64_t pitch, int64_t co
       constexpr int64_t V = decltype(vectors)::value;
       Vec<T> add[V];
       for (int64_t v = 0; v < V; ++v)
-        add[v] = g.bias && first ? Vec<T>::load_n(g.bias + j + v * L, columns - v * L) : Vec<T>::zero();
+        add[v] = biased && first ? Vec<T>::load_n(g.finish.bias + j + v * L, columns - v * L) : Vec<T>::zero();
       for (int64_t i = 0, rows; i < count; i += rows) {
         rows = rows_within(count - i);
         for (int64_t k = 0; k < rows; ++k)
@@ -47,7 +49,7 @@ void multiply_rows(const RowProduct<T>& g, const T* a, int64_t pitch, int64_t co
             T* at = to + place[i + k] + j + v * L;
             const int64_t n = columns - v * L;
             sum = sum + (first ? add[v] : Vec<T>::load_n(at, n));
-            (last && g.relu ? rectify(sum) : sum).store_n(at, n);
+            (last ? finish(sum, at, j + v * L, n) : sum).store_n(at, n);
           });
         });
       }
@@ -116,7 +118,7 @@ template <class T, class Fill>
 void unfold(const ConvArgs& a, const Fill& fill) {
   const int64_t* s = a.stride;
   const RowProduct<T> g{a.batch * a.out[0] * a.out[1] * a.out[2], a.channels_out, a.channels_in, a.y.as<T>(),
-                        a.bias.data ? a.bias.as<T>() : nullptr, false};
+                        {a.bias.data ? a.bias.as<T>() : nullptr}};
   const auto position = [&](int64_t row) {
     const int64_t q2 = row % a.out[2], line = row / a.out[2], q1 = line % a.out[1], plane = line / a.out[1];
     return ((plane * s[0] * a.in[1] + q1 * s[1]) * a.in[2] + q2 * s[2]) * a.channels_in;

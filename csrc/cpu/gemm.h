@@ -42,6 +42,8 @@ struct Store {
   bool accumulate;         // add to what is there (later blocks of K, or beta = 1)
   const T* bias = nullptr; // added per column with the first block
   bool relu = false;       // and then negative values become 0: with the last block
+  const T* scale = nullptr;  // with the last block, as the bias then: sum * scale + bias
+  int64_t residual = 0;      // elements from a result to the number that is added to it with the last block; 0 for none
 };
 
 // ReLU with the bits of the operation: zero for both zeros, and NaN stays.
@@ -49,6 +51,28 @@ template <class T>
 PYDL_INLINE Vec<T> rectify(Vec<T> v) {
   return select(v <= 0.0, Vec<T>::zero(), v);
 }
+
+// What finished sums meet on their way to memory: sum * scale + bias, plus a residual, ReLU.
+template <class T>
+struct Finish {
+  const T* bias = nullptr;
+  bool relu = false;
+  const T* scale = nullptr;
+  int64_t residual = 0;  // as in Store
+
+  // Columns [column, column + n), to be stored at `at`.
+  PYDL_INLINE Vec<T> operator()(Vec<T> v, const T* at, int64_t column, int64_t n) const {
+    if (scale)
+      v = fma(v, Vec<T>::load_n(scale + column, n), Vec<T>::load_n(bias + column, n));
+    else if (bias)
+      v = v + Vec<T>::load_n(bias + column, n);
+    if (residual) v = v + Vec<T>::load_n(at + residual, n);
+    return relu ? rectify(v) : v;
+  }
+  Finish from(int64_t column) const {
+    return {bias ? bias + column : nullptr, relu, scale ? scale + column : nullptr, residual};
+  }
+};
 
 // sums[i][j] = sum over k of a[i][k] * b[k][j]; a in rows of Pitch, b in rows of Tile::columns, of which the first C vectors
 // are used. Callers with a small K give a smaller pitch.
@@ -83,8 +107,7 @@ template <class T, int64_t C, int64_t Pitch = kPitch>
       if (n <= 0) break;
       V v = sum[i][j];
       if (store.accumulate) v = v + V::load_n(c + j * L, n);
-      if (store.bias) v = v + V::load_n(store.bias + j * L, n);
-      if (store.relu) v = rectify(v);
+      v = Finish<T>{store.bias, store.relu, store.scale, store.residual}(v, c + j * L, j * L, n);
       v.store_n(c + j * L, n);
     }
   }
@@ -97,7 +120,8 @@ void multiply_block(const T* a, const T* b, int64_t b_stride, int64_t rows, int6
   for (int64_t j = 0; j < columns; j += Tile<T>::columns)
     for (int64_t i = 0; i < rows; i += Tile<T>::rows) {
       const Store<T> tile{store.c + i * store.ldc + j, store.ldc, store.accumulate,
-                          store.bias ? store.bias + j : nullptr, store.relu};
+                          store.bias ? store.bias + j : nullptr, store.relu, store.scale ? store.scale + j : nullptr,
+                          store.residual};
       const T *pa = a + i / Tile<T>::rows * Tile<T>::a_panel, *pb = b + j / Tile<T>::columns * b_stride;
       const int64_t m = min64(rows - i, Tile<T>::rows), n = min64(columns - j, Tile<T>::columns);
       if (n <= Vec<T>::lanes)
@@ -198,7 +222,7 @@ void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_strid
 // leave the cache. With many rows (pixels) B is packed whole, otherwise A: the other one is the larger.
 template <class T, class PackA, class PackB>
 void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
-          const T* bias = nullptr, bool accumulate = false, bool relu = false) {
+          const Finish<T>& finish = {}, bool accumulate = false) {
   if (M == 0 || N == 0) return;
   constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns;
   const int64_t k_blocks = max64(1, ceil_div(K, kBlockK));  // K = 0: one empty block writes the zeros (and the bias)
@@ -210,9 +234,12 @@ void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pac
     pack_b(panel, j * C, min64(N - j * C, C), kb * kBlockK, min64(K - kb * kBlockK, kBlockK));
   };
   const auto multiply = [&](const T* a, const T* b, int64_t i0, int64_t rows, int64_t j0, int64_t columns, int64_t kb) {
+    const bool last = kb == k_blocks - 1;
+    const bool biased = finish.bias && (finish.scale ? last : kb == 0);
     multiply_block<T>(a, b, Tile<T>::b_panel, rows, columns, min64(K - kb * kBlockK, kBlockK),
-                      Store<T>{c + i0 * ldc + j0, ldc, accumulate || kb > 0, bias && kb == 0 ? bias + j0 : nullptr,
-                               relu && kb == k_blocks - 1});
+                      Store<T>{c + i0 * ldc + j0, ldc, accumulate || kb > 0, biased ? finish.bias + j0 : nullptr,
+                               finish.relu && last, finish.scale && last ? finish.scale + j0 : nullptr,
+                               last ? finish.residual : 0});
   };
   constexpr int64_t kTasks = 16;  // at least, where the matrix has that many parts
   const int64_t m_blocks = ceil_div(M, kBlockM);

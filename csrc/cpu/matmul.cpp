@@ -30,7 +30,7 @@ void matmul_typed(const MatmulArgs& args) {
     if (!bias && ldc == N && K >= 16 * kBlockK && M * N * 16 < K * (M + N))
       gemm_long_k<T>(M, N, K, pack_a, pack_b, out);
     else
-      gemm<T>(M, N, K, pack_a, pack_b, out, ldc, bias);
+      gemm<T>(M, N, K, pack_a, pack_b, out, ldc, {bias});
   };
   const int64_t batches = args.out.shape[0];
   if (batches == 1) return one(0);

@@ -25,7 +25,7 @@ void input_product(const Geometry& g, const RnnArgs& a) {
       [=, E = g.E](T* panel, int64_t j, int64_t columns, int64_t k, int64_t kc) {
         pack_b_strided(panel, w + j * E + k, 1, E, columns, kc);
       },
-      a.gates.as<T>(), N, a.b_ih.data ? bias.data : nullptr);
+      a.gates.as<T>(), N, {a.b_ih.data ? bias.data : nullptr});
 }
 
 template <class T>

@@ -7,21 +7,11 @@
 // weights are used while they are in cache, and never written to memory.
 #include "cpu/winograd.h"
 
+#include "cpu/conv_gather.h"
 #include "cpu/winograd_tile.h"
 
 namespace pydl {
 namespace {
-
-// What happens to each finished vector of results (channels [o, o + n)) before it is stored.
-struct Epilogue {
-  const float* bias = nullptr;
-  bool relu = false;
-
-  PYDL_INLINE Lane operator()(Lane y, int64_t o, int64_t n) const {
-    if (bias) y = y + Lane::load_n(bias + o, n);
-    return relu ? rectify(y) : y;
-  }
-};
 
 // y[n, i, j, o] = sum over u, v, c of x[n, i + u - pad[0], j + v - pad[1], c] w[o, c, u, v]
 struct Correlation {
@@ -31,20 +21,20 @@ struct Correlation {
   float* y;
   const float* w;
   int64_t w_out, w_in, w_tap[2];  // strides
-  Epilogue epilogue;
+  Finish<float> finish;
 };
 
 Correlation forward_of(const ConvArgs& a) {
   const int64_t* s = a.weight.strides;
   return {a.batch, a.channels_in, a.channels_out, {a.in[1], a.in[2]}, {a.out[1], a.out[2]}, {a.pad[1], a.pad[2]}, a.x.as<float>(),
-          a.y.as<float>(), a.weight.as<float>(), s[0], s[1], {s[3], s[4]}, {a.bias.data ? a.bias.as<float>() : nullptr, a.relu}};
+          a.y.as<float>(), a.weight.as<float>(), s[0], s[1], {s[3], s[4]}, finish_of<float>(a)};
 }
 
 Correlation data_gradient_of(const ConvArgs& a) {
   const int64_t *s = a.weight.strides, last = a.kernel[1] - 1;
   return {a.batch, a.channels_out, a.channels_in, {a.out[1], a.out[2]}, {a.in[1], a.in[2]}, {last - a.pad[1], last - a.pad[2]},
           a.y.as<float>(), a.x.as<float>(), a.weight.as<float>() + last * (s[3] + s[4]), s[1], s[0], {-s[3], -s[4]},
-          {a.bias.data ? a.bias.as<float>() : nullptr, false}};
+          {a.bias.data ? a.bias.as<float>() : nullptr}};
 }
 
 // Sizes of the transformed arrays. Inputs: [position][block of K][panel of rows][row][Pitch]. Weights: [panel of
@@ -154,8 +144,10 @@ void transform_products(const Correlation& g, const Tiling& t, const float* prod
       for (int64_t u = 0; u < M; ++u)
 #pragma GCC unroll 4
         for (int64_t v = 0; v < M; ++v)
-          if (u < height && v < width)
-            g.epilogue(result[u][v], o0 + o, n).store_n(y + u * row + v * g.outputs + o, n);
+          if (u < height && v < width) {
+            float* to = y + u * row + v * g.outputs + o;
+            g.finish(result[u][v], to, o0 + o, n).store_n(to, n);
+          }
     }
   }
 }

@@ -34,8 +34,8 @@ class DenseLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, maps: Any) -> Any:
-        x = self.conv1(nn.norm_act(self.norm1, self.relu1, pydl.cat(maps, 1)))
-        return self.dropout(self.conv2(nn.norm_act(self.norm2, self.relu2, x)))
+        x = nn.norm_act(self.norm1, self.relu1, pydl.cat(maps, 1))
+        return self.dropout(self.conv2(nn.conv_norm_act(self.conv1, self.norm2, self.relu2, x)))
 
 
 class DenseBlock(nn.Module):

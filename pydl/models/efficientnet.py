@@ -55,9 +55,9 @@ class MBConv(nn.Module):
         self.expands, self.skip = expansion > 1, stride == 1 and inputs == outputs
 
     def forward(self, input: Any) -> Any:
-        x = self.relu(self.bn0(self.expand_conv(input))) if self.expands else input
-        x = self.relu(self.bn1(self.depthwise_conv(x)))
-        x = self.bn2(self.project_conv(x))
+        x = nn.conv_norm_act(self.expand_conv, self.bn0, self.relu, input) if self.expands else input
+        x = nn.conv_norm_act(self.depthwise_conv, self.bn1, self.relu, x)
+        x = nn.conv_norm_act(self.project_conv, self.bn2, None, x)
         return x + input if self.skip else x
 
 
@@ -104,6 +104,6 @@ class EfficientNetLite0(nn.Module):
         return re.sub(r"(^|\.)_", r"\1", key)
 
     def forward(self, input: Any) -> Any:
-        x = self.blocks(self.relu(self.bn0(self.conv_stem(input))))  # (N, 320, H/32, W/32)
-        x = self.avgpool(self.relu(self.bn1(self.conv_head(x))))
+        x = self.blocks(nn.conv_norm_act(self.conv_stem, self.bn0, self.relu, input))  # (N, 320, H/32, W/32)
+        x = self.avgpool(nn.conv_norm_act(self.conv_head, self.bn1, self.relu, x))
         return self.fc(self.dropout(pydl.flatten(x, 1)))

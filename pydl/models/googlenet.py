@@ -46,7 +46,7 @@ class BasicConv2d(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, input: Any) -> Any:
-        return nn.norm_act(self.bn, self.relu, self.conv(input))
+        return nn.conv_norm_act(self.conv, self.bn, self.relu, input)
 
 
 class Inception(nn.Module):

@@ -35,8 +35,8 @@ class DepthwiseSeparable(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
 
     def forward(self, input: Any) -> Any:
-        x = self.relu(self.bn1(self.depthwise(input)))
-        return self.relu(self.bn2(self.pointwise(x)))
+        x = nn.conv_norm_act(self.depthwise, self.bn1, self.relu, input)
+        return nn.conv_norm_act(self.pointwise, self.bn2, self.relu, x)
 
 
 @register("mobilenet_v1", input_size=(3, 224, 224))

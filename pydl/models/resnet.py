@@ -49,10 +49,9 @@ class BasicBlock(nn.Module):
         self.downsample = projection(inputs, width, stride) if skip else None
 
     def forward(self, input: Any) -> Any:
-        x = nn.norm_act(self.bn1, self.relu, self.conv1(input))
-        x = self.conv2(x)
+        x = nn.conv_norm_act(self.conv1, self.bn1, self.relu, input)
         skip = None if not self.skip else input if self.downsample is None else self.downsample(input)
-        return nn.norm_act(self.bn2, self.relu, x, skip)
+        return nn.conv_norm_act(self.conv2, self.bn2, self.relu, x, skip)
 
 
 class Bottleneck(nn.Module):
@@ -76,11 +75,10 @@ class Bottleneck(nn.Module):
         self.downsample = projection(inputs, 4 * width, stride) if skip else None
 
     def forward(self, input: Any) -> Any:
-        x = nn.norm_act(self.bn1, self.relu, self.conv1(input))
-        x = nn.norm_act(self.bn2, self.relu, self.conv2(x))
-        x = self.conv3(x)
+        x = nn.conv_norm_act(self.conv1, self.bn1, self.relu, input)
+        x = nn.conv_norm_act(self.conv2, self.bn2, self.relu, x)
         skip = None if not self.skip else input if self.downsample is None else self.downsample(input)
-        return nn.norm_act(self.bn3, self.relu, x, skip)
+        return nn.conv_norm_act(self.conv3, self.bn3, self.relu, x, skip)
 
 
 def projection(inputs: int, outputs: int, stride: int) -> Any:
@@ -139,7 +137,7 @@ class ResNet(nn.Module):
         initialise(self)
 
     def forward(self, input: Any) -> Any:
-        x = self.maxpool(nn.norm_act(self.bn1, self.relu, self.conv1(input)))  # (N, 64, H/4, W/4)
+        x = self.maxpool(nn.conv_norm_act(self.conv1, self.bn1, self.relu, input))  # (N, 64, H/4, W/4)
         for i in range(self.stages):
             x = getattr(self, f"layer{i + 1}")(x)  # at last (N, 512 or 2048, H/32, W/32)
         return self.fc(pydl.flatten(self.avgpool(x), 1))
@@ -207,9 +205,8 @@ class PreActBottleneck(nn.Module):
 
     def forward(self, input: Any) -> Any:
         active = nn.norm_act(self.bn1, self.relu, input)
-        x = self.conv1(active)
-        x = self.conv2(nn.norm_act(self.bn2, self.relu, x))
-        x = self.conv3(nn.norm_act(self.bn3, self.relu, x))
+        x = nn.conv_norm_act(self.conv1, self.bn2, self.relu, active)
+        x = self.conv3(nn.conv_norm_act(self.conv2, self.bn3, self.relu, x))
         return x + (input if self.downsample is None else self.downsample(active))
 
 
@@ -238,7 +235,7 @@ class PreActResNet(nn.Module):
         initialise(self)
 
     def forward(self, input: Any) -> Any:
-        x = self.maxpool(nn.norm_act(self.bn1, self.relu, self.conv1(input)))
+        x = self.maxpool(nn.conv_norm_act(self.conv1, self.bn1, self.relu, input))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         x = nn.norm_act(self.bn2, self.relu, x)  # what the last block leaves has not been activated
         return self.fc(pydl.flatten(self.avgpool(x), 1))

@@ -28,7 +28,7 @@ class SeparableConv2d(nn.Module):
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, input: Any) -> Any:
-        return self.bn(self.pointwise(self.depthwise(input)))
+        return nn.conv_norm_act(self.pointwise, self.bn, None, self.depthwise(input))
 
 
 class Block(nn.Module):

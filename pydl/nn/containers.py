@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydl.errors import ArgumentError
-from pydl.nn.fusion import commutes, fused, fuses, leaves_pooling
+from pydl.nn.functional_modules import ReLU
+from pydl.nn.fusion import commutes, folded, folds, fused, fuses, leaves_pooling
 from pydl.nn.module import Module, Parameter
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
@@ -90,6 +91,11 @@ class Sequential(_Indexed):
         i = 0
         while i < len(modules):
             layer, then, last = (modules[i : i + 3] + [None, None])[:3]
+            if then is not None and folds(layer, then, input):
+                relu = type(last) is ReLU and not last.has_hooks()
+                input = folded(layer, then, input, relu)
+                i += 3 if relu else 2
+                continue
             pooled = then is not None and last is not None and commutes(then, last)
             if then is not None and fuses(layer, then) and not (pooled and leaves_pooling(layer)):
                 input = fused(layer, then, input)

@@ -48,13 +48,17 @@ class _ConvNd(Module):
             bound = max(init.calculate_fan(self.weight)[0], 1) ** -0.5
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input: Any, relu: bool = False) -> Any:
-        """`relu`: see `conv_act`, which calls with it."""
+    def forward(self, input: Any, relu: bool = False, norm: Any = None, residual: Any = None) -> Any:
+        """`relu`: see `conv_act`, which calls with it; `norm` and `residual`: see `conv_norm_act`."""
         padding = self.padding
         if self.padding_mode != "zeros":
             pairs = resolve_padding(type(self).__name__, padding, self.kernel_size, self.stride, self.dilation)
             input = ops.pad(input, [n for pair in reversed(pairs) for n in pair], self.padding_mode)
             padding = 0
+        if norm is not None:
+            return ops.conv_norm(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups,
+                                 norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps, residual=residual,
+                                 relu=relu)
         function = getattr(ops, f"conv{self.axes}d")
         return function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, relu=relu)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydl.graph.engine import is_grad_enabled, note_object
 from pydl.nn.conv import Conv1d, Conv2d, Conv3d
 from pydl.nn.functional_modules import ReLU
 from pydl.nn.module import Module
 from pydl.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from pydl.nn.pool import MaxPool1d, MaxPool2d, MaxPool3d
 
-__all__ = ["conv_act", "norm_act"]
+__all__ = ["conv_act", "conv_norm_act", "norm_act"]
 
 _NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
 _CONVOLUTIONS = (Conv1d, Conv2d, Conv3d)
@@ -52,6 +53,43 @@ def conv_act(conv: Module, activation: Module, input: Any) -> Any:
     same to the last bit. `Sequential` does this by itself.
     """
     return fused(conv, activation, input) if fuses(conv, activation) else activation(conv(input))
+
+
+def folds(conv: Module, norm: Module, input: Any) -> bool:
+    """Whether batch norm is a factor and a shift of the convolution's results: it uses its running statistics, and no gradient
+    is wanted."""
+    if type(norm) not in _NORMS or type(conv) not in _CONVOLUTIONS or is_grad_enabled():
+        return False
+    if norm.training or not norm.track_running_stats or norm.has_hooks() or conv.has_hooks():
+        return False
+    return norm.num_features == conv.out_channels and len(conv.kernel_size) + 2 == input.ndim
+
+
+def folded(conv: Module, norm: Module, input: Any, relu: bool = False, residual: Any = None) -> Any:
+    """norm(conv(input)) + residual, perhaps behind ReLU, for two layers of which `folds` holds."""
+    note_object(norm)  # a captured step must look after its attributes as if it had been called
+    return conv(input, relu=relu, norm=norm, residual=residual)
+
+
+def conv_norm_act(conv: Module, norm: Module, activation: Module | None, input: Any, residual: Any = None) -> Any:
+    """activation(norm(conv(input)) + residual); without an activation None.
+
+    In evaluation without gradients (``model.eval()`` under `pydl.no_grad()`) a convolution's results meet batch norm, residual
+    and ReLU before they are stored: one array is written instead of up to four. The parameters stay as they are; the result is
+    that of the layers one after the other within rounding. In training, or with a hook on a layer, it is `norm_act`. `Sequential`
+    does this by itself.
+    """
+    if folds(conv, norm, input):
+        if activation is None:
+            return folded(conv, norm, input, False, residual)
+        if type(activation) is ReLU and not activation.has_hooks():
+            return folded(conv, norm, input, True, residual)
+        return activation(folded(conv, norm, input, False, residual))
+    x = conv(input)
+    if activation is not None:
+        return norm_act(norm, activation, x, residual)
+    x = norm(x)
+    return x if residual is None else x + residual
 
 
 def norm_act(norm: Module, activation: Module, input: Any, residual: Any = None) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pydl import _core
-from pydl.errors import ArgumentError, ShapeError, TooSmallError
+from pydl.errors import ArgumentError, GraphError, ShapeError, TooSmallError
 from pydl.graph.engine import apply
 from pydl.graph.op import Cost, Op, Shape, SlidingWindow
 from pydl.ops._common import (
@@ -28,7 +28,7 @@ from pydl.ops._common import (
 from pydl.ops.shape import squeeze, unsqueeze
 
 __all__ = [
-    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "conv1d", "conv2d", "conv3d", "conv_norm", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
     "get_conv_precision", "set_conv_precision",
 ]  # fmt: skip
 
@@ -254,6 +254,63 @@ class Conv(_Sliding):
     def window(*args: Any) -> SlidingWindow:
         weight, geometry = args[1], args[3]
         return SlidingWindow(weight.shape[2:], geometry.stride, geometry.dilation)
+
+
+class ConvNorm(Conv):
+    """Convolution, batch norm by given statistics, perhaps a residual and ReLU, in one pass over memory: for inference, it
+    has no gradient."""
+
+    name = "conv_norm"
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry, mean: np.ndarray,
+        var: np.ndarray, norm_weight: np.ndarray | None, norm_bias: np.ndarray | None, eps: float,
+        residual: np.ndarray | None, relu: bool,
+    ) -> np.ndarray:
+        if any(ctx.needs):
+            raise GraphError("[conv_norm] has no gradient; call it under pydl.no_grad(), or convolution and batch norm apart")
+        shape = Conv.shape(x, weight, bias, geometry)
+        vectors = {"running_mean": mean, "running_var": var, "norm_weight": norm_weight, "norm_bias": norm_bias}
+        for name, v in vectors.items():
+            if v is not None and v.shape != shape[1:2]:
+                raise ShapeError(f"[conv_norm] {name} of shape {v.shape}; expected {shape[1:2]}, one number a channel")
+        if residual is not None and residual.shape != shape:
+            raise ShapeError(f"[conv_norm] residual of shape {residual.shape}; expected {shape} as the output")
+        check_floating("conv_norm", input=x, residual=residual, **vectors)
+        norm = (*(None if v is None else contiguous(v) for v in (norm_weight, norm_bias, mean, var)), eps)
+        y = empty_channels_last(shape, x.dtype)
+        last = None if residual is None else _lift(channels_last(residual))
+        geometry.run(_core.conv_forward, channels_last(x), weight, bias, y, relu, norm, last)
+        return y
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        flops, moved = Conv.cost(out_shape, *args)
+        elements = math.prod(out_shape)
+        residual = args[9]
+        return Cost(flops + (2 if residual is None else 3) * elements, moved + (0 if residual is None else residual.nbytes))
+
+
+def conv_norm(
+    input: Any, weight: Any, bias: Any, stride: Ints, padding: Any, dilation: Ints, groups: int, running_mean: Any,
+    running_var: Any, norm_weight: Any = None, norm_bias: Any = None, eps: float = 1e-5, *, residual: Any = None,
+    relu: bool = False,
+) -> Any:
+    """Batch norm by running statistics of a convolution, plus a residual, then perhaps ReLU: one pass over memory, no gradient.
+
+    Shapes: input (N, C, spatial...), weight (O, C/groups, spatial...), vectors (O), residual as the output (N, O, spatial...).
+
+        y = (conv(x) - mean) / sqrt(var + eps) * norm_weight + norm_bias + residual
+
+    Each sum is multiplied by norm_weight / sqrt(var + eps) and shifted before it is stored: within rounding the result of
+    `conv2d`, `batch_norm` and what follows.
+    """
+    n = weight.data.ndim - 2
+    steps, holes = tuple_of("conv_norm", "stride", stride, n), tuple_of("conv_norm", "dilation", dilation, n)
+    geometry = Geometry(steps, resolve_padding("conv_norm", padding, weight.data.shape[2:], steps, holes), holes, groups)
+    return apply(ConvNorm, input, weight, bias, geometry, running_mean, running_var, norm_weight, norm_bias, float(eps), residual,
+                 relu)
 
 
 def _batched(function: Any, input: Any, axes: int) -> Any:

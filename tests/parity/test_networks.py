@@ -26,7 +26,11 @@ def norm_act(norm, activation, input, residual=None):
     return activation(x if residual is None else x + residual)
 
 
-torch.nn.norm_act = norm_act  # for the sources that are run with torch
+def conv_norm_act(conv, norm, activation, input, residual=None):
+    return norm_act(norm, activation or torch.nn.Identity(), conv(input), residual)
+
+
+torch.nn.norm_act, torch.nn.conv_norm_act = norm_act, conv_norm_act  # for the sources that are run with torch
 
 
 @functools.cache
