@@ -5,6 +5,9 @@ to watch the training, Macbeth for the figures. The measure is bits per characte
 play. Baselines are counts: how frequent each character is, and interpolated Kneser-Ney n-grams (Chen and Goodman 1998). Gates
 must pay: LSTM and GRU beat the plain recurrent network (Karpathy, Johnson and Fei-Fei 2015, arXiv:1506.02078), and the 5-grams;
 6-grams are as good as one reading makes them. A Transformer of this size learns more slowly; it must beat the trigrams.
+
+Measured (seed 0, some 15 minutes on one busy core), bits per character of Macbeth: 6-grams 2.28, 5-grams 2.34, trigrams 3.03; GRU
+2.25, LSTM 2.29, RNN 2.37, Transformer 2.48.
 """
 
 import time

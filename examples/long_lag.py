@@ -6,6 +6,9 @@ one of the eight symbols at random; LSTM and GRU bridge hundreds of steps (1000 
 after 20 steps (truncated, the state carried on) cannot teach even an LSTM what lies further back.
 
 The rows are random by nature: a task without data from outside.
+
+Measured (seed 0, 14 minutes on one busy core): after 100 and 400 steps LSTM and GRU name all symbols, the RNN 12 and 13 % of
+them; the truncated LSTM 14 % after 100. Of the RNN's gradient less than 1e-10 is left after 99 steps.
 """
 
 import numpy as np

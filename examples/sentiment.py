@@ -8,6 +8,8 @@ vectors pretrained on much more text win (81.5 %, Kim): see sentence_encoder.py.
 
 Data: 10,605 sentences of reviews, each rated by twenty people (Hutto and Gilbert 2014), from the package vaderSentiment;
 those with a mean rating beyond 0.5 either way count as positive or negative.
+
+Measured (seed 0, 5 minutes on one busy core), % of 1,008 right: bag of words 79.7; GRU both ways 79.1, LSTM 77.3, CNN 76.5.
 """
 
 import numpy as np

