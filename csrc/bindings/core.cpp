@@ -10,6 +10,20 @@ namespace pydl {
 void bind_all(py::module_& m);
 
 PYDL_BINDINGS(core) {
+  m.def("is_channels_last", [](const py::array& a) {
+    const auto ndim = a.ndim();
+    py::ssize_t expected = a.itemsize();
+    const auto fits = [&](py::ssize_t axis) {
+      if (a.shape(axis) == 1) return true;
+      if (a.strides(axis) != expected) return false;
+      expected *= a.shape(axis);
+      return true;
+    };
+    if (ndim < 2 || !fits(1)) return false;
+    for (py::ssize_t axis = ndim - 1; axis > 1; --axis)
+      if (!fits(axis)) return false;
+    return fits(0);
+  });
   m.def("empty", py::overload_cast<const std::vector<int64_t>&, const py::dtype&, const std::vector<int>&>(&empty),
          py::arg("shape"), py::arg("dtype"), py::arg("order") = std::vector<int>{});
   m.def("memory_statistics", [] {

@@ -39,6 +39,8 @@ def memory_order(array: np.ndarray) -> list[int]:
 
 def is_dense(array: np.ndarray) -> bool:
     """Whether the elements fill their memory without gaps or overlap, in any axis order."""
+    if array.flags.c_contiguous:
+        return True
     expected = array.itemsize
     for stride, n in sorted((s, n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
         if stride != expected:
@@ -92,13 +94,7 @@ def reshaped(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 def is_channels_last(array: np.ndarray) -> bool:
     """Whether channels (axis 1) are adjacent and the array dense, for shapes (N, C, spatial...)."""
-    expected = array.itemsize
-    for axis in (1, *range(array.ndim - 1, 1, -1), 0):
-        if array.shape[axis] != 1:
-            if array.strides[axis] != expected:
-                return False
-            expected *= array.shape[axis]
-    return True
+    return _core.is_channels_last(array)
 
 
 def channels_last(array: np.ndarray) -> np.ndarray:

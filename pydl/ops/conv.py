@@ -6,6 +6,7 @@ shape (N, C, spatial...). "Convolution" is the field's: a cross-correlation, the
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -102,23 +103,15 @@ def _lift(array: np.ndarray) -> np.ndarray:
     return x.reshape(x.shape[0], *(1,) * (5 - x.ndim), *x.shape[1:])
 
 
-def _lift_weight(w: np.ndarray) -> np.ndarray:
-    return w[(slice(None), slice(None), *(None,) * (5 - w.ndim))]
-
-
-def _three(values: Sequence[int], fill: int) -> list[int]:
-    return [fill] * (3 - len(values)) + list(values)
-
-
 class Geometry:
-    """The numbers of one convolution call, in the form that the kernels take."""
+    """The numbers of a convolution, also in the form that the kernels take; shared by all calls with the same ones."""
+
+    __slots__ = ("checked", "dilation", "groups", "native", "pads", "stride")
 
     def __init__(self, stride: Shape, pads: tuple[tuple[int, int], ...], dilation: Shape, groups: int) -> None:
         self.stride, self.pads, self.dilation, self.groups = stride, pads, dilation, groups
-
-    def native(self) -> tuple[list[int], list[int], list[int], int]:
-        before = [p[0] for p in self.pads]
-        return _three(self.stride, 1), _three(before, 0), _three(self.dilation, 1), self.groups
+        self.native = _core.ConvNumbers(stride, [p[0] for p in pads], dilation, groups)
+        self.checked: dict[Any, Shape] = {}  # shapes and dtypes that have passed the checks -> the shape of the output
 
     def forward_shape(self, x: Shape, weight: Shape) -> Shape:
         sizes = tuple(
@@ -127,24 +120,22 @@ class Geometry:
         )
         return (x[0], weight[0], *sizes)
 
-    def run(self, kernel: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, *more: Any) -> None:
-        bias = None if bias is None else contiguous(bias)
-        kernel(_lift(x), _lift_weight(weight), bias, _lift(y), *self.native(), *more)
-
     # The three products, each writing a new array.
-    def forward(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool = False) -> np.ndarray:
-        y = empty_channels_last(self.forward_shape(x.shape, weight.shape), x.dtype)
-        self.run(_core.conv_forward, x, weight, bias, y, relu)
+    def forward(
+        self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, shape: Shape, relu: bool = False
+    ) -> np.ndarray:
+        y = empty_channels_last(shape, x.dtype)
+        _core.conv_forward(x, weight, None if bias is None else contiguous(bias), y, self.native, relu)
         return y
 
     def data_gradient(self, shape: Shape, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
         x = empty_channels_last(shape, y.dtype)
-        self.run(_core.conv_data_gradient, x, weight, bias, y)
+        _core.conv_data_gradient(x, weight, None if bias is None else contiguous(bias), y, self.native)
         return x
 
     def weight_gradient(self, x: np.ndarray, like: np.ndarray, y: np.ndarray) -> np.ndarray:
         weight = empty_like(like)
-        self.run(_core.conv_weight_gradient, x, weight, None, y)
+        _core.conv_weight_gradient(x, weight, None, y, self.native)
         return weight
 
 
@@ -161,7 +152,7 @@ def _behind_relu(g: np.ndarray, y: np.ndarray, bias: bool) -> tuple[np.ndarray, 
     """The gradient where the result y of a ReLU is positive, else 0; and with `bias` its sum over batch and space."""
     masked = empty_channels_last(g.shape, g.dtype)
     sums = empty((g.shape[1],), g.dtype) if bias else None
-    _core.conv_relu_gradient(_lift(g), _lift(y), _lift(masked), sums)
+    _core.conv_relu_gradient(g, y, masked, sums)
     return masked, sums
 
 
@@ -169,8 +160,6 @@ def _check_weight(op: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray |
     n = weight.ndim - 2
     if x.ndim != n + 2:
         raise ShapeError(f"[{op}] input must have shape (N, C, {_AXES[n][1:-1]}), got {x.shape}")
-    if not isinstance(groups, int | np.integer) or groups < 1:
-        raise ArgumentError(f"[{op}] groups={groups!r}: expected an integer of at least 1")
     expected = weight.shape[1] * groups if channel_axis == 1 else weight.shape[0]
     if x.shape[1] != expected:
         raise ShapeError(
@@ -206,6 +195,10 @@ class Conv(_Sliding):
     def shape(
         x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry, relu: bool = False
     ) -> Shape:
+        signature = x.shape, weight.shape, None if bias is None else bias.shape, x.dtype, weight.dtype, bias is None or bias.dtype
+        known = geometry.checked.get(signature)
+        if known is not None:
+            return known
         op = f"conv{weight.ndim - 2}d"
         _check_weight(op, x, weight, bias, 1, geometry.groups)
         shape = geometry.forward_shape(x.shape, weight.shape)
@@ -216,15 +209,17 @@ class Conv(_Sliding):
                     f"[{op}] input of shape {x.shape} is too small on axis {axis + 2}: size {x.shape[axis + 2]} with padding "
                     f"{geometry.pads[axis]}, the kernel (with dilation) covers {reach}; enlarge the input or the padding"
                 )
+        if len(geometry.checked) < 64:
+            geometry.checked[signature] = shape
         return shape
 
     @staticmethod
     def forward(
         ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry, relu: bool = False
     ) -> np.ndarray:
-        Conv.shape(x, weight, bias, geometry)
+        shape = Conv.shape(x, weight, bias, geometry)
         x = channels_last(x)
-        y = geometry.forward(x, weight, bias, relu)
+        y = geometry.forward(x, weight, bias, shape, relu)
         ctx.save(x, weight, y if relu else None)
         ctx.geometry = geometry
         return y
@@ -280,8 +275,9 @@ class ConvNorm(Conv):
         check_floating("conv_norm", input=x, residual=residual, **vectors)
         norm = (*(None if v is None else contiguous(v) for v in (norm_weight, norm_bias, mean, var)), eps)
         y = empty_channels_last(shape, x.dtype)
-        last = None if residual is None else _lift(channels_last(residual))
-        geometry.run(_core.conv_forward, channels_last(x), weight, bias, y, relu, norm, last)
+        last = None if residual is None else channels_last(residual)
+        bias = None if bias is None else contiguous(bias)
+        _core.conv_forward(channels_last(x), weight, bias, y, geometry.native, relu, norm, last)
         return y
 
     @staticmethod
@@ -306,18 +302,26 @@ def conv_norm(
     Each sum is multiplied by norm_weight / sqrt(var + eps) and shifted before it is stored: within rounding the result of
     `conv2d`, `batch_norm` and what follows.
     """
-    n = weight.data.ndim - 2
-    steps, holes = tuple_of("conv_norm", "stride", stride, n), tuple_of("conv_norm", "dilation", dilation, n)
-    geometry = Geometry(steps, resolve_padding("conv_norm", padding, weight.data.shape[2:], steps, holes), holes, groups)
+    geometry = _geometry("conv_norm", weight.data.shape[2:], stride, padding, dilation, groups)
     return apply(ConvNorm, input, weight, bias, geometry, running_mean, running_var, norm_weight, norm_bias, float(eps), residual,
                  relu)
 
 
-def _batched(function: Any, input: Any, axes: int) -> Any:
-    """An input without the batch axis is a batch of one."""
-    if input.data.ndim == axes + 1:
-        return squeeze(function(unsqueeze(input, 0)), 0)
-    return function(input)
+def _geometry(op: str, kernel: Shape, stride: Ints, padding: Any, dilation: Ints, groups: int) -> Geometry:
+    """The numbers of a call, made once for each combination."""
+    numbers = (tuple(v) if isinstance(v, list) else v for v in (stride, padding, dilation))
+    try:
+        return _shared_geometry(op, kernel, *numbers, groups)
+    except TypeError:  # something that cannot be a key, and no number either
+        return _shared_geometry.__wrapped__(op, kernel, stride, padding, dilation, groups)
+
+
+@functools.lru_cache(1024, typed=True)
+def _shared_geometry(op: str, kernel: Shape, stride: Any, padding: Any, dilation: Any, groups: Any) -> Geometry:
+    steps, holes = tuple_of(op, "stride", stride, len(kernel)), tuple_of(op, "dilation", dilation, len(kernel))
+    if not isinstance(groups, int | np.integer) or groups < 1:
+        raise ArgumentError(f"[{op}] groups={groups!r}: expected an integer of at least 1")
+    return Geometry(steps, resolve_padding(op, padding, kernel, steps, holes), holes, int(groups))
 
 
 def _conv(
@@ -326,10 +330,10 @@ def _conv(
     op = f"conv{n}d"
     if weight.data.ndim != n + 2:
         raise ShapeError(f"[{op}] weight must be (O, C/groups, {_AXES[n][1:-1]}), got shape {weight.data.shape}")
-    steps, holes = tuple_of(op, "stride", stride, n), tuple_of(op, "dilation", dilation, n)
-    pads = resolve_padding(op, padding, weight.data.shape[2:], steps, holes)
-    geometry = Geometry(steps, pads, holes, groups)
-    return _batched(lambda x: apply(Conv, x, weight, bias, geometry, relu), input, n)
+    geometry = _geometry(op, weight.data.shape[2:], stride, padding, dilation, groups)
+    if input.data.ndim == n + 1:  # without the batch axis: a batch of one
+        return squeeze(apply(Conv, unsqueeze(input, 0), weight, bias, geometry, relu), 0)
+    return apply(Conv, input, weight, bias, geometry, relu)
 
 
 def conv1d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Any = 0, dilation: Ints = 1,
@@ -415,7 +419,7 @@ class ConvTranspose(_Sliding):
         dx = None
         if ctx.needs[0]:
             dx = empty_channels_last(x.shape, x.dtype)
-            geometry.run(_core.conv_forward, g, weight, None, dx)
+            _core.conv_forward(g, weight, None, dx, geometry.native)
         dw = geometry.weight_gradient(g, weight, x) if ctx.needs[1] else None
         return dx, dw, _sum_positions(g) if ctx.needs[2] else None
 
@@ -438,11 +442,12 @@ def _conv_transpose(
     op = f"conv_transpose{n}d"
     if weight.data.ndim != n + 2:
         raise ShapeError(f"[{op}] weight must be (C, O/groups, {_AXES[n][1:-1]}), got shape {weight.data.shape}")
-    steps, holes = tuple_of(op, "stride", stride, n), tuple_of(op, "dilation", dilation, n)
-    pads = tuple((p, p) for p in tuple_of(op, "padding", padding, n, 0))
+    pads = tuple_of(op, "padding", padding, n, 0)
     extra = tuple_of(op, "output_padding", output_padding, n, 0)
-    geometry = Geometry(steps, pads, holes, groups)
-    return _batched(lambda x: apply(ConvTranspose, x, weight, bias, geometry, extra), input, n)
+    geometry = _geometry(op, weight.data.shape[2:], stride, pads, dilation, groups)
+    if input.data.ndim == n + 1:
+        return squeeze(apply(ConvTranspose, unsqueeze(input, 0), weight, bias, geometry, extra), 0)
+    return apply(ConvTranspose, input, weight, bias, geometry, extra)
 
 
 def conv_transpose1d(input: Any, weight: Any, bias: Any = None, stride: Ints = 1, padding: Ints = 0,

@@ -9,7 +9,7 @@ import numpy as np
 
 from pydl import _core
 from pydl.errors import ShapeError
-from pydl.graph.engine import apply, wrap
+from pydl.graph.engine import apply, is_grad_enabled, run_observed, wrap
 from pydl.graph.op import Cost, Op, Shape
 from pydl.ops._common import as_tensor, check_floating, contiguous, empty, promote, reshaped, sum_to_shape
 from pydl.ops.convert import cast
@@ -21,6 +21,10 @@ __all__ = ["addmm", "bmm", "dot", "linear", "matmul", "mm", "mv", "outer"]
 
 def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """a[..., M, K] x b[..., K, N] (+ bias[N]) on ndarrays; leading axes broadcast, any strides."""
+    if a.ndim == 2 and b.ndim == 2:
+        out = empty((a.shape[0], b.shape[1]), a.dtype)
+        _core.matmul(a, b, bias, out)
+        return out
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     m, n = a.shape[-2], b.shape[-1]
     out = empty((*batch, m, n), a.dtype)
@@ -189,6 +193,9 @@ class Linear(Op):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         x, weight = ctx.saved
+        if not is_grad_enabled():  # nobody will differentiate this again
+            found = run_observed(LinearGradients, g.data, x.data, weight.data, ctx.needs)
+            return tuple(None if d is None else wrap(d) for d in found)
         rows = reshape(g, (math.prod(g.data.shape[:-1]), g.data.shape[-1]))
         dx = dw = db = None
         if ctx.needs[0]:
@@ -204,6 +211,46 @@ class Linear(Op):
         x, weight = args[0], args[1]
         elements = math.prod(out_shape)
         return Cost(elements * (2 * weight.shape[1] + 1), x.nbytes + weight.nbytes + elements * x.itemsize)
+
+
+class LinearGradients(Op):
+    """The gradients of `Linear` for input, weight and bias, on arrays; None where one is not wanted."""
+
+    name = "linear_backward"
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: np.ndarray, x: np.ndarray, weight: np.ndarray, needs: tuple[bool, ...]
+    ) -> tuple[np.ndarray | None, ...]:
+        outputs, inputs = weight.shape
+        rows = g if g.ndim == 2 else reshaped(g, (g.size // outputs if outputs else math.prod(g.shape[:-1]), outputs))
+        dx = dw = db = None
+        if needs[0]:
+            dx = gemm(rows, weight)
+            dx = dx if x.ndim == 2 else dx.reshape(x.shape)
+        if needs[1]:
+            dw = gemm(rows.T, x if x.ndim == 2 else reshaped(x, (rows.shape[0], inputs)))
+        if needs[2]:
+            db = sum_rows(rows)
+        return dx, dw, db
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        g, x, weight, needs = args
+        flops = 2 * g.size * weight.shape[1] * (needs[0] + needs[1]) + g.size * needs[2]
+        arrays = needs[0] * (g.nbytes + weight.nbytes + x.nbytes) + needs[1] * (g.nbytes + weight.nbytes + x.nbytes)
+        return Cost(flops, arrays + g.nbytes * needs[2])
+
+
+def sum_rows(rows: np.ndarray) -> np.ndarray:
+    """[M, N] -> [N]."""
+    rows = contiguous(rows)
+    out = empty((1, rows.shape[1]), rows.dtype)
+    _core.reduce(_SUM, rows[None], out)
+    return out.reshape(rows.shape[1])
+
+
+_SUM = _core.REDUCTIONS["sum"]
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Any:

@@ -58,6 +58,11 @@ def matmul(end: bool, dtype: Any) -> None:
         release()
 
 
+def first(x: np.ndarray) -> np.ndarray:
+    """[N, D, H, W, C] in the axes that convolutions take: (N, C, D, H, W)."""
+    return x.transpose(0, 4, 1, 2, 3)
+
+
 def conv(end: bool, dtype: Any) -> None:
     cases = itertools.product([1, 5, 16, 17], [1, 7, 33], [4, 9], [1, 2], [0, 2], [1, 2], [0, 1])
     for c, o, width, stride, pad, dilation, depthwise in cases:
@@ -69,10 +74,11 @@ def conv(end: bool, dtype: Any) -> None:
             continue
         x, y = guarded((2, 1, 3, width, c), dtype, end), guarded((2, 1, 3, size, o), dtype, end)
         w = guarded((o, c // groups, 1, 1, 3), dtype, end)
-        numbers = ([1, 1, stride], [0, 0, pad], [1, 1, dilation], groups)
-        _core.conv_forward(x, w, guarded(o, dtype, end), y, *numbers)
-        _core.conv_data_gradient(x, w, guarded(c, dtype, end), y, *numbers)
-        _core.conv_weight_gradient(x, w, None, y, *numbers)
+        x, y = first(x), first(y)
+        numbers = _core.ConvNumbers([1, 1, stride], [0, 0, pad], [1, 1, dilation], groups)
+        _core.conv_forward(x, w, guarded(o, dtype, end), y, numbers)
+        _core.conv_data_gradient(x, w, guarded(c, dtype, end), y, numbers)
+        _core.conv_weight_gradient(x, w, None, y, numbers)
         release()
 
 
@@ -80,9 +86,10 @@ def conv_rows(end: bool, dtype: Any) -> None:
     for c, o, width, k in itertools.product([17, 32, 33], [1, 19, 64, 1024], [1, 9, 31], [1, 2]):
         x, y = guarded((1, 1, 2, width * k, c), dtype, end), guarded((1, 1, 2, width, o), dtype, end)
         w = guarded((o, c, 1, 1, k), dtype, end)
-        numbers = ([1, 1, k], [0, 0, 0], [1, 1, 1], 1)
-        _core.conv_forward(x, w, guarded(o, dtype, end), y, *numbers)
-        _core.conv_data_gradient(x, w, guarded(c, dtype, end), y, *numbers)
+        x, y = first(x), first(y)
+        numbers = _core.ConvNumbers([1, 1, k], [0, 0, 0], [1, 1, 1], 1)
+        _core.conv_forward(x, w, guarded(o, dtype, end), y, numbers)
+        _core.conv_data_gradient(x, w, guarded(c, dtype, end), y, numbers)
         release()
 
 
@@ -95,10 +102,11 @@ def winograd(end: bool, dtype: Any) -> None:
         out = [s + 2 * pad - k + 1 for s in size]
         x, y = guarded((1, 1, *size, c), dtype, end), guarded((1, 1, *out, o), dtype, end)
         w = guarded((o, c, 1, k, k), dtype, end)
-        numbers = ([1, 1, 1], [0, pad, pad], [1, 1, 1], 1)
-        _core.conv_forward(x, w, guarded(o, dtype, end), y, *numbers)
-        _core.conv_data_gradient(x, w, guarded(c, dtype, end), y, *numbers)
-        _core.conv_weight_gradient(x, w, None, y, *numbers)
+        x, y = first(x), first(y)
+        numbers = _core.ConvNumbers([1, 1, 1], [0, pad, pad], [1, 1, 1], 1)
+        _core.conv_forward(x, w, guarded(o, dtype, end), y, numbers)
+        _core.conv_data_gradient(x, w, guarded(c, dtype, end), y, numbers)
+        _core.conv_weight_gradient(x, w, None, y, numbers)
         release()
 
 
