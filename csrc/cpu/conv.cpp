@@ -193,12 +193,14 @@ void weight_gradient(const ConvArgs& a) {
   const int64_t depth = a.channels_in / a.groups, outputs = a.channels_out / a.groups;
   const int64_t columns = gather.tap_count() * depth, rows = gather.row_count();
   Scratch<T> product(outputs * columns);
+  const bool in_rows = is_pointwise(a);  // the image is the matrix
   for (int64_t g = 0; g < a.groups; ++g) {
     const auto fill_b = [&](T* to, int64_t ld, int64_t j0, int64_t n, int64_t row, int64_t kc) {
       Row r = locate(gather, row);
       for (int64_t k = 0; k < kc; ++k, r.advance(gather)) gather_row(to + k * ld, x, gather, r, g * depth, depth, j0, n);
     };
-    sum_outer_products<T>(outputs, columns, rows, dy + g * outputs, a.channels_out, fill_b, product.data);
+    sum_outer_products<T>(outputs, columns, rows, dy + g * outputs, a.channels_out, fill_b, in_rows ? x : nullptr,
+                          product.data);
     parallel_for(outputs, 8, [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o)
         for (int64_t t = 0; t < gather.tap_count(); ++t) {

@@ -1,24 +1,37 @@
-// Products A' B of factors that lie in memory with a row for each k, as in weight gradients: nothing is transposed or packed.
+// Products A' B of factors that lie in memory with a row for each k, as in weight gradients: nothing is transposed.
 // Internal linkage: compiled per instruction set.
 #pragma once
+#include <type_traits>
+
 #include "cpu/gemm.h"
 
 namespace pydl {
 namespace {
 
-// sums[i][j] = sum over k of a[k][i] * b[k][j]: both factors as they lie in memory, a row for each k. Whole panels of a and
-// b are read.
-template <class T, int64_t C>
+// A line to ask for at each step of k, long before it is read. Asked for one by one between the products, lines come from
+// memory while the processor multiplies; asked for many at a time, or by reading them, it waits.
+template <class T>
+struct Ahead {
+  const T* line;
+  int64_t step;
+};
+
+// sums[i][j] = sum over k of a[k][i] * b[k][j] for R rows and C vectors of columns, of which rows from `first` on are stored:
+// both factors as they lie in memory, a row for each k. Whole vectors of b are read.
+template <class T, int64_t R, int64_t C>
 [[gnu::noinline]] void outer_kernel(const T* __restrict a, int64_t lda, const T* __restrict b, int64_t ldb, int64_t kc,
-                                    const Store<T>& store, int64_t rows, int64_t columns) {
+                                    const Store<T>& store, int64_t first, int64_t columns, Ahead<T> next_a, Ahead<T> next_b) {
   using V = Vec<T>;
-  constexpr int64_t R = kPanelRows, L = V::lanes;
+  constexpr int64_t L = V::lanes;
   V sum[R][C];
 #pragma GCC unroll 14
   for (int64_t i = 0; i < R; ++i)
 #pragma GCC unroll 2
     for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
-  for (int64_t k = 0; k < kc; ++k, a += lda, b += ldb) {
+  for (int64_t k = 0; k < kc; ++k, a += lda, b += ldb, next_a.line += next_a.step, next_b.line += next_b.step) {
+    __builtin_prefetch(next_a.line, 0, 2);
+#pragma GCC unroll 2
+    for (int64_t j = 0; j < C; ++j) __builtin_prefetch(next_b.line + j * L, 0, 2);
     V vb[C];
 #pragma GCC unroll 2
     for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + j * L);
@@ -31,7 +44,7 @@ template <class T, int64_t C>
   }
 #pragma GCC unroll 14
   for (int64_t i = 0; i < R; ++i) {
-    if (i >= rows) break;
+    if (i < first) continue;
     T* c = store.c + i * store.ldc;
 #pragma GCC unroll 2
     for (int64_t j = 0; j < C; ++j) {
@@ -42,28 +55,49 @@ template <class T, int64_t C>
   }
 }
 
-// All tiles of sums[rows][columns] by the outer kernel, from `a` and `b` with whole panels to read. `last`, if given, stands for
-// the last panel of a, in rows of Tile::rows.
+// The rows of a panel of A that cover `rows` with the least waste; a panel costs about one row more than it has.
+inline int64_t outer_panel(int64_t rows) {
+  int64_t best = 1;
+  for (int64_t n = min64(kPanelRows, rows); n > 0; --n)
+    if (ceil_div(rows, n) * (n + 1) < ceil_div(rows, best) * (best + 1)) best = n;
+  return best;
+}
+
+// f(std::integral_constant) for n from 1 to N.
+template <int64_t N = kPanelRows, class F>
+PYDL_INLINE void with_panel(int64_t n, const F& f) {
+  if constexpr (N > 1)
+    if (n < N) return with_panel<N - 1>(n, f);
+  f(std::integral_constant<int64_t, N>{});
+}
+
+// sums[rows][columns] of one block of k. The last panel of A overlaps the one before. next_a and next_b, if given, are the
+// rows of the block that follows, in the caller's arrays.
 template <class T>
-void outer_block(const T* a, int64_t lda, const T* last, const T* b, int64_t ldb, int64_t rows, int64_t columns, int64_t kc,
-                 const Store<T>& store) {
-  constexpr int64_t R = Tile<T>::rows;
+void outer_block(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t rows, int64_t columns, int64_t kc,
+                 const Store<T>& store, const T* next_a = nullptr, const T* next_b = nullptr, int64_t next_ldb = 0) {
+  const int64_t panel = outer_panel(rows);
   for (int64_t j = 0; j < columns; j += Tile<T>::columns)
-    for (int64_t i = 0; i < rows; i += R) {
-      const bool in_place = !last || rows - i >= R;
-      const Store<T> tile{store.c + i * store.ldc + j, store.ldc, store.accumulate};
-      const int64_t m = min64(rows - i, R), n = columns - j;
-      if (n <= Vec<T>::lanes)
-        outer_kernel<T, 1>(in_place ? a + i : last, in_place ? lda : R, b + j, ldb, kc, tile, m, n);
-      else
-        outer_kernel<T, kPanelVectors>(in_place ? a + i : last, in_place ? lda : R, b + j, ldb, kc, tile, m, n);
+    for (int64_t i = 0; i < rows; i += panel) {
+      const int64_t at = min64(i, rows - panel), n = min64(columns - j, Tile<T>::columns);
+      const Store<T> tile{store.c + at * store.ldc + j, store.ldc, store.accumulate};
+      const Ahead<T> nothing{b + j, 0};
+      const Ahead<T> of_a = next_a && j == 0 ? Ahead<T>{next_a + at, lda} : nothing;
+      const Ahead<T> of_b = next_b && i == 0 ? Ahead<T>{next_b + j, next_ldb} : nothing;
+      with_panel(panel, [&](auto r) {
+        if (n <= Vec<T>::lanes)
+          outer_kernel<T, decltype(r)::value, 1>(a + at, lda, b + j, ldb, kc, tile, i - at, n, of_a, of_b);
+        else
+          outer_kernel<T, decltype(r)::value, kPanelVectors>(a + at, lda, b + j, ldb, kc, tile, i - at, n, of_a, of_b);
+      });
     }
 }
 
-// C[M, N] = A' B from a long K (weight gradients), as gemm_long_k but without packing: A[K, M] lies in memory in rows of lda, rows of B are gathered by
-// fill_b(to, ld, first_column, columns, first_k, kc). C is contiguous.
+// C[M, N] = A' B from a long K (weight gradients), as gemm_long_k but without packing: A[K, M] lies in memory in rows of lda,
+// rows of B are gathered by fill_b(to, ld, first_column, columns, first_k, kc). If they lie in memory as well, `b` says where,
+// in rows of N. C is contiguous.
 template <class T, class FillB>
-void sum_outer_products(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda, const FillB& fill_b, T* c) {
+void sum_outer_products(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda, const FillB& fill_b, const T* b, T* c) {
   const int64_t size = M * N;
   if (size == 0) return;
   constexpr int64_t kRows = 128, kMostColumns = 1024;             // a block of B stays in L2
@@ -75,10 +109,9 @@ void sum_outer_products(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda
   const int64_t panels = ceil_div(N, Tile<T>::columns);
   const int64_t n_pieces = min64(panels, max64(ceil_div(N, kMostColumns), chunks >= 8 ? 1 : ceil_div(16, chunks)));
   const int64_t piece = ceil_div(panels, n_pieces) * Tile<T>::columns, ldb = piece + 16;
-  const int64_t rest = M % Tile<T>::rows;  // outputs of the last panel of A: copied, for nothing beyond A may be read
   Scratch<T> copies(chunks > 1 ? chunks * size : 1);
   parallel_for(chunks * n_pieces, 1, [&](int64_t begin, int64_t end) {
-    Scratch<T> b(kRows * ldb), last(kRows * Tile<T>::rows);
+    Scratch<T> block(kRows * ldb);
     for (int64_t t = begin; t < end; ++t) {
       const int64_t chunk = t / n_pieces, j0 = t % n_pieces * piece;
       if (j0 >= N) continue;
@@ -86,13 +119,10 @@ void sum_outer_products(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda
       T* to = (chunks > 1 ? copies.data + chunk * size : c) + j0;
       const int64_t k_begin = chunk * per_chunk, k_end = min64(K, k_begin + per_chunk);
       for (int64_t k0 = k_begin; k0 == k_begin || k0 < k_end; k0 += kRows) {
-        const int64_t kc = max64(0, min64(k_end - k0, kRows));
-        fill_b(b.data, ldb, j0, columns, k0, kc);
-        for (int64_t k = 0; rest && k < kc; ++k)
-          for (int64_t i = 0; i < Tile<T>::rows; ++i)
-            last.data[k * Tile<T>::rows + i] = i < rest ? a[(k0 + k) * lda + M - rest + i] : T(0);
-        outer_block<T>(a + k0 * lda, lda, rest ? last.data : nullptr, b.data, ldb, M, columns, kc,
-                       Store<T>{to, N, k0 > k_begin});
+        const int64_t kc = max64(0, min64(k_end - k0, kRows)), next = k0 + kRows;
+        fill_b(block.data, ldb, j0, columns, k0, kc);
+        outer_block<T>(a + k0 * lda, lda, block.data, ldb, M, columns, kc, Store<T>{to, N, k0 > k_begin},
+                       next < k_end ? a + next * lda : nullptr, next < k_end && b ? b + next * N + j0 : nullptr, N);
       }
     }
   });

@@ -53,7 +53,7 @@ void multiply_tiles(const GradientLayout<W>& l, const float* inputs, const float
   using Y = GradientLayout<W>;
   for (int64_t p = 0; p < Y::positions; ++p) {
     const float *a = gradients + p * l.tiles * l.pitch_dy + o0, *b = inputs + p * l.tiles * l.pitch_x + c0;
-    outer_block<float>(a, l.pitch_dy, nullptr, b, l.pitch_x, outputs, channels, count,
+    outer_block<float>(a, l.pitch_dy, b, l.pitch_x, outputs, channels, count,
                        Store<float>{sums + p * position, pitch, accumulate});
   }
 }
