@@ -11,6 +11,10 @@ struct Api {
   PyObject* (*map)(int function, int count, PyObject* const* arrays, const double* constants, int constant_count);
   // A number as an array without axes, of the dtype of `like`; nullptr without an error if that is no float.
   PyObject* (*scalar)(double value, PyObject* like);
+  // sum += more, in place: 1; 0 if that needs the long way (as for `map`); -1 with an error.
+  int (*add_into)(PyObject* sum, PyObject* more);
+  // Whether two arrays have the same shape; 0 as well where one is no array.
+  int (*same_shape)(PyObject* a, PyObject* b);
 };
 
 }  // namespace pydl

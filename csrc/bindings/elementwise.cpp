@@ -139,6 +139,48 @@ PyObject* map_rows(int function, int count, PyObject* const* arrays, const doubl
   return nullptr;
 }
 
+int add_into(PyObject* sum, PyObject* more) {
+  if (!is_array(sum) || !is_array(more)) return 0;
+  const auto& like = *py::detail::array_proxy(sum);
+  if (like.nd > kMaxDims) return 0;
+  const bool single = like.descr == py::dtype::of<float>().ptr();
+  if (!single && like.descr != py::dtype::of<double>().ptr()) return 0;
+  const DType dtype = single ? DType::f32 : DType::f64;
+  if (!dense(like, item_size(dtype))) return 0;
+  int64_t size = 1;
+  for (int i = 0; i < like.nd; ++i) size *= like.dimensions[i];
+  MapArgs args;
+  if (!as_row(sum, like, dtype, size, args.in[0]) || !as_row(more, like, dtype, size, args.in[1])) return 0;
+  if (args.in[0].ndim != args.in[1].ndim) return 0;
+  args.map = Map::add;
+  args.inputs = 2;
+  args.out = args.in[0];
+  args.out.ndim = 1;
+  try {
+    if (t_tape) {
+      t_tape->use(sum, args.out.data, true);
+      t_tape->use(more, args.in[1].data, false);
+    }
+    if (size < kKeepGil)
+      launch_held(map_elements, args);
+    else
+      launch(map_elements, args);
+    return 1;
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return -1;
+}
+
+int same_shape(PyObject* a, PyObject* b) {
+  if (!is_array(a) || !is_array(b)) return 0;
+  const auto &x = *py::detail::array_proxy(a), &y = *py::detail::array_proxy(b);
+  if (x.nd != y.nd) return 0;
+  for (int i = 0; i < x.nd; ++i)
+    if (x.dimensions[i] != y.dimensions[i]) return 0;
+  return 1;
+}
+
 PyObject* scalar(double value, PyObject* like) {
   if (!is_array(like)) return nullptr;
   const auto dtype = py::reinterpret_borrow<py::dtype>(py::detail::array_proxy(like)->descr);
@@ -158,7 +200,7 @@ PyObject* scalar(double value, PyObject* like) {
   }
 }
 
-const Api kApi{map_rows, scalar};
+const Api kApi{map_rows, scalar, add_into, same_shape};
 
 }  // namespace
 

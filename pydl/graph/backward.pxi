@@ -63,8 +63,7 @@ def run_backward(list roots, list grads, bint retain_graph=False, bint create_gr
     try:
         for i in range(len(roots)):
             root = <TensorCore>roots[i]
-            deliver((root.node, root.output_index) if root.node is not None else root,
-                    <TensorCore>grads[i], pending, &youngest, leaves, create_graph)
+            deliver(edge(root), <TensorCore>grads[i], pending, &youngest, leaves, create_graph)
         while not youngest.empty():
             node, outs = pending.pop(youngest.top())
             youngest.pop()
@@ -102,16 +101,13 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
             if outs[i] is None:
                 shape, dtype = node.output_meta[i]
                 outs[i] = new_tensor(np.zeros(shape, dtype))
-    node.owns_gradient = not create_graph and len(outs) == 1 and held_once(outs)
-    result = None
     if node.rule is not None:
         if not create_graph and not checking and backward_observer is None:
-            result = map_backward(node, <TensorCore>outs[0])
-        if result is None:
-            take_long_way(node)
-    if result is not None:
-        pass
-    elif op.backward_on_tensors:
+            if map_backward(node, outs, pending, youngest, leaves, retain_graph):
+                return
+        take_long_way(node)
+    node.owns_gradient = not create_graph and len(outs) == 1 and held_once(outs)
+    if op.backward_on_tensors:
         anomaly_enabled = False  # the message shall name this operation, not one that its backward is made of
         try:
             result = op.backward(node, *outs) if backward_observer is None else backward_observer(op, node, outs)
@@ -148,9 +144,9 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
         deliver(edges[i], g, pending, youngest, leaves, create_graph)
 
 
-cdef bint held_once(list outs):
+cdef bint held_once(list outs, Py_ssize_t i=0):
     """Whether this list alone holds its gradient, and the gradient alone its array, which is no view."""
-    cdef PyObject* grad = PyList_GET_ITEM(outs, 0)  # borrowed, as the array below: counting must not count itself
+    cdef PyObject* grad = PyList_GET_ITEM(outs, i)  # borrowed, as the array below: counting must not count itself
     cdef PyObject* array
     if grad == NULL or <object>grad is None or refcount(grad) != 1:
         return False
@@ -175,27 +171,46 @@ cdef deliver(edge, TensorCore grad, dict pending, priority_queue[long long]* you
     cdef Node node
     cdef list outs
     cdef TensorCore leaf
-    if type(edge) is tuple:
-        node = <Node>edge[0]
-        index = edge[1]
-        entry = pending.get(node.sequence)
+    cdef Py_ssize_t index = 0
+    cdef object sequence
+    if not isinstance(edge, TensorCore):
+        if type(edge) is tuple:
+            node, index = <Node>(<tuple>edge)[0], (<tuple>edge)[1]
+        else:
+            node = <Node>edge
+        sequence = node.sequence
+        entry = pending.get(sequence)
         if entry is None:
             outs = [None] * len(node.output_meta)
             outs[index] = grad
-            pending[node.sequence] = (node, outs)
+            pending[sequence] = (node, outs)
             youngest.push(node.sequence)
         else:
-            outs = <list>entry[1]
-            outs[index] = grad if outs[index] is None else add_grads(outs[index], grad, create_graph)
+            outs = <list>(<tuple>entry)[1]
+            if outs[index] is None:
+                outs[index] = grad
+            elif create_graph or not added_in_place(outs, index, grad):
+                outs[index] = add_grads(outs[index], grad, create_graph)
         return
     leaf = <TensorCore>edge
-    if grad.data.shape != leaf.data.shape:
+    if not native.same_shape(<PyObject*>grad.data, <PyObject*>leaf.data):
         raise GraphError(
             f"backward: a gradient of shape {grad.data.shape} came for a tensor of shape {leaf.data.shape}; "
             "the backward of the operation that used it is wrong"
         )
-    found = leaves.get(id(leaf))
-    leaves[id(leaf)] = (leaf, grad if found is None else add_grads(found[1], grad, create_graph))
+    cdef object key = PyLong_FromVoidPtr(<void*>leaf)
+    found = leaves.get(key)
+    if found is None:
+        leaves[key] = [leaf, grad]
+    elif create_graph or not added_in_place(<list>found, 1, grad):
+        (<list>found)[1] = add_grads((<list>found)[1], grad, create_graph)
+
+
+cdef bint added_in_place(list sums, Py_ssize_t i, TensorCore grad) except -1:
+    """sums[i] += grad where nobody else holds that sum."""
+    if backward_observer is not None or not held_once(sums, i):
+        return False
+    return native.add_into(<PyObject*>(<TensorCore>sums[i]).data, <PyObject*>grad.data)
 
 
 cdef flush_leaves(dict leaves, dict wanted, list results, bint create_graph):

@@ -15,6 +15,7 @@ from weakref import ref as weakref
 import numpy as np
 
 cimport cython
+from cpython.long cimport PyLong_FromVoidPtr
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
 from libcpp.queue cimport priority_queue
@@ -24,6 +25,7 @@ from pydl.errors import GraphError, NonFiniteError
 cdef extern from "Python.h":
     PyObject* PyList_GET_ITEM(object list, Py_ssize_t i)  # borrowed
     Py_ssize_t refcount "Py_REFCNT" (PyObject* object)
+    PyObject** _PyObject_GetDictPtr(PyObject* object)
 
 cdef extern from *:
     """

@@ -13,6 +13,8 @@ cdef extern from "bindings/api.h" namespace "pydl":
     ctypedef struct Api:
         PyObject* (*map)(int function, int count, PyObject** arrays, const double* constants, int constant_count) except? NULL
         PyObject* (*scalar)(double value, PyObject* like) except? NULL
+        int (*add_into)(PyObject* sum, PyObject* more) except -1
+        int (*same_shape)(PyObject* a, PyObject* b) noexcept
 
 cdef extern from *:
     """
@@ -134,7 +136,7 @@ cdef record_map(MapRule rule, int needs, TensorCore x, TensorCore y, other, Tens
     else:
         node.needs = <tuple>NEEDS_TWO[needs]
         node.inputs = (first, edge(y) if needs & 2 else None)
-    node.output_meta = ((out.data.shape, out.data.dtype),)
+    node.output_meta = meta_of(x, out.data)
     if module_stack:
         node.module_path = current_module_path()
     if rule.keep == INPUTS:
@@ -148,7 +150,17 @@ cdef record_map(MapRule rule, int needs, TensorCore x, TensorCore y, other, Tens
 
 
 cdef inline object edge(TensorCore t):
-    return t if t.node is None else (t.node, t.output_index)
+    """Where a gradient goes: a leaf, the node of a first output, or (node, output)."""
+    if t.node is None:
+        return t
+    return t.node if t.output_index == 0 else (t.node, t.output_index)
+
+
+cdef tuple meta_of(TensorCore x, array):
+    """((shape, dtype),) of an output, taken from the operation that made the input where it had the same."""
+    if x.node is not None and x.node.rule is not None and native.same_shape(<PyObject*>x.data, <PyObject*>array):
+        return x.node.output_meta
+    return ((array.shape, array.dtype),)
 
 
 cdef Saved keep_input(TensorCore t, Node node):
@@ -172,29 +184,52 @@ cdef Saved keep_output(TensorCore t):
     return s
 
 
-cdef tuple map_backward(Node node, TensorCore grad):
-    """The gradients by the short way, or None."""
+cdef object kept_array(Node node, int i):
+    """An array that was kept for backward; it must not have been changed since."""
+    cdef Saved s = <Saved>node.saved_list[i]
+    if s.maker is not None or s.counter._own_version != s.version:
+        return node._unpack(False)[i]
+    return s.array
+
+
+cdef bint map_backward(Node node, list outs, dict pending, priority_queue[long long]* youngest, dict leaves,
+                       bint retain_graph) except -1:
+    """The gradients by the short way, handed on; False if the long way must be taken."""
     cdef MapRule rule = <MapRule>node.rule
-    cdef tuple saved = node._unpack(False)
-    cdef Py_ssize_t i, n = len(node.inputs)
-    cdef object first = None, second = None, array, kept
-    for i in range(n):
-        if node.inputs[i] is None:
-            continue
-        if rule.gradient_kernel[i] == LONG_WAY:
-            return None
-        if rule.gradient_kernel[i] == PASS:
-            array = grad.data
-        else:
-            kept = None if rule.gradient_saved[i] < 0 else saved[rule.gradient_saved[i]]
-            array = run_map(rule.gradient_kernel[i], grad.data, kept, node.constants)
-            if array is None:
-                return None
-        if i == 0:
-            first = array
-        else:
-            second = array
-    return (first,) if n == 1 else (first, second)
+    cdef tuple edges = node.inputs
+    cdef TensorCore grad = <TensorCore>outs[0]
+    cdef object first = map_gradient(rule, 0, node, grad) if edges[0] is not None else None
+    cdef object second = map_gradient(rule, 1, node, grad) if len(edges) > 1 and edges[1] is not None else None
+    if (first is None and edges[0] is not None) or (second is None and len(edges) > 1 and edges[1] is not None):
+        return False
+    if pydl_recording:
+        notes.after(node.op)
+    if not retain_graph:
+        node.release()
+    outs.clear()
+    grad = None
+    cdef TensorCore g
+    if first is not None:
+        g = new_tensor(first)
+        first = None
+        deliver(edges[0], g, pending, youngest, leaves, False)
+    if second is not None:
+        g = new_tensor(second)
+        second = None
+        deliver(edges[1], g, pending, youngest, leaves, False)
+    return True
+
+
+cdef object map_gradient(MapRule rule, int i, Node node, TensorCore grad):
+    """The gradient of the i-th input as an array, or None if it needs the long way."""
+    cdef object kept = None
+    if rule.gradient_kernel[i] == LONG_WAY:
+        return None
+    if rule.gradient_kernel[i] == PASS:
+        return grad.data
+    if rule.gradient_saved[i] >= 0:
+        kept = kept_array(node, rule.gradient_saved[i])
+    return run_map(rule.gradient_kernel[i], grad.data, kept, node.constants)
 
 
 cdef take_long_way(Node node):

@@ -21,7 +21,7 @@ cdef class Node:
     """
 
     cdef public object op
-    cdef tuple inputs          # per argument: (Node, output index), a leaf tensor, or None
+    cdef tuple inputs          # per argument: as `edge` makes it, or None
     cdef public tuple needs    # per argument: whether its gradient is wanted
     cdef public long long sequence
     cdef list saved_list
@@ -121,10 +121,12 @@ cdef class Node:
 
     cdef void release(self):
         """Let go of everything kept; an operation that kept nothing can go through backward again."""
-        if self.saved_list is not None or has_attributes(self):
+        cdef bint attributes = has_attributes(self)
+        if self.saved_list is not None or attributes:
             self.freed = True
         self.saved_list = None
-        clear_attributes(self)
+        if attributes:
+            clear_attributes(self)
 
     def __repr__(self):
         return f"<{op_name(self.op)} #{self.sequence}>"
@@ -134,8 +136,9 @@ def clear_attributes(node):
     node.__dict__.clear()
 
 
-cdef bint has_attributes(node):
-    return bool(node.__dict__)
+cdef bint has_attributes(Node node):
+    cdef PyObject** attributes = _PyObject_GetDictPtr(<PyObject*>node)  # asking for __dict__ would make one
+    return attributes != NULL and attributes[0] != NULL and len(<dict>attributes[0]) > 0
 
 
 cdef used_up(Node node):

@@ -84,7 +84,7 @@ cdef record_node(Node node, tuple args, list raw, list tensors, tuple arrays):
     for i in range(len(args)):
         if node.needs[i]:
             t = <TensorCore>args[i]
-            edges.append((t.node, t.output_index) if t.node is not None else t)
+            edges.append(edge(t))
         else:
             edges.append(None)
     node.inputs = tuple(edges)
