@@ -390,20 +390,8 @@ class Tensor(TensorCore):
         ops.setitem(self, index, value)
 
     # ------------------------------------------------------------------ operators
-    __add__, __sub__, __mul__, __truediv__, __pow__ = ops.add, ops.sub, ops.mul, ops.div, ops.pow
+    __pow__ = ops.pow  # +, -, * and / are in the compiled TensorCore
     __neg__, __abs__ = ops.neg, ops.abs
-
-    def __radd__(self, other: Any) -> Any:
-        return ops.add(self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return ops.mul(self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return ops.sub(_as_tensor(other, self), self)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return ops.div(_as_tensor(other, self), self)
 
     def __rmod__(self, other: Any) -> Any:
         return ops.remainder(_as_tensor(other, self), self)

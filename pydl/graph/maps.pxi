@@ -82,8 +82,30 @@ cdef object run_map(int kernel, a, b, tuple constants):
     return None if out == NULL else steal(out)
 
 
+cdef enum:
+    PLUS, MINUS, TIMES, OVER
+
+cdef list operator_rules = [None] * 4
+cdef list operator_functions = [None] * 4
+
+
+def set_operators(*pairs):
+    """(rule, function) of +, -, * and /, given by pydl.ops; the function serves where the rule cannot."""
+    for i, (rule, function) in enumerate(pairs):
+        operator_rules[i], operator_functions[i] = rule, function
+
+
+cdef object operate(int which, a, b):
+    out = by_short_way(<MapRule>operator_rules[which], a, b, None)
+    return operator_functions[which](a, b) if out is None else out
+
+
 def apply_map(MapRule rule not None, a, b=None, tuple constants=None):
     """f(a) or f(a, b) by the short way; None where it cannot be taken."""
+    return by_short_way(rule, a, b, constants)
+
+
+cdef object by_short_way(MapRule rule, a, b, tuple constants):
     cdef TensorCore x, y = None
     cdef TensorCore out
     cdef object other = None

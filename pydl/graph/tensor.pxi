@@ -16,6 +16,31 @@ cdef class TensorCore:
     cdef bint _is_inference
     cdef object __weakref__
 
+    # Operators stand here because a slot of a compiled class costs no look-up and no Python frame.
+    def __add__(self, other):
+        return operate(PLUS, self, other)
+
+    def __radd__(self, other):
+        return operate(PLUS, self, other)
+
+    def __sub__(self, other):
+        return operate(MINUS, self, other)
+
+    def __rsub__(self, other):
+        return operate(MINUS, other, self)
+
+    def __mul__(self, other):
+        return operate(TIMES, self, other)
+
+    def __rmul__(self, other):
+        return operate(TIMES, self, other)
+
+    def __truediv__(self, other):
+        return operate(OVER, self, other)
+
+    def __rtruediv__(self, other):
+        return operate(OVER, other, self)
+
     @property
     def requires_grad(self):
         return self._requires_grad

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pydl.errors import DTypeError
-from pydl.graph.engine import MapRule, TensorCore, apply, apply_map, is_grad_enabled, wrap
+from pydl.graph.engine import MapRule, TensorCore, apply, apply_map, is_grad_enabled, set_operators, wrap
 from pydl.graph.op import Op, Shape
 from pydl.ops._common import FLOATS, as_tensor, broadcast_shapes, check_float, named, operands, promote, sum_to_shape
 from pydl.ops._maps import run_map
@@ -376,6 +376,9 @@ def pow(input: Any, exponent: Any) -> Any:
         if special:
             return unary(special, input)
     return _binary(_POW, input, exponent)
+
+
+set_operators((_ADD, add), (_SUB, sub), (_MUL, mul), (_DIV, div))
 
 
 def maximum(input: Any, other: Any) -> Any:
