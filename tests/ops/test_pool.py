@@ -372,3 +372,28 @@ def test_kernels_refuse_what_does_not_fit():
     core.max_pool_gather(x + 1, y, taps, plain)
     assert not y.any()
     assert not core.max_unpool_backward(array(1, 4, 2), array(1, 4, 2, dtype=np.int64) + 9, array(1, 9, 2))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernel, stride, padding, dilation, ceil", [
+    (3, 2, 1, 1, False), (3, 1, 1, 1, False), (3, 2, 0, 1, True), (2, 1, 0, 1, False), ((5, 2), (3, 1), (2, 1), 1, False),
+    ((2, 4), (1, 5), (1, 2), (3, 1), False), (4, 3, 2, 2, True),
+])  # fmt: skip
+def test_max_pool_without_places_has_the_same_bits(kernel, stride, padding, dilation, ceil, dtype, isa):
+    """Which element won is kept for a gradient only; without one, overlapping windows are taken row by row."""
+    rng = np.random.default_rng(0)
+    data = rng.integers(-3, 3, (2, 37, 21, 19)).astype(dtype)
+    data[data == 0] = rng.choice(np.array([0.0, -0.0], dtype), np.count_nonzero(data == 0))
+    data[rng.random(data.shape) < 0.02] = np.nan
+    data[rng.random(data.shape) < 0.3] = -np.inf
+    x = pydl.from_numpy(data)
+    pool = pydl.nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil)
+    with instruction_set(isa):
+        for count in (1, 3):
+            with threads(count), pydl.no_grad():
+                found = pool(x).numpy()
+            kept = pool(x.detach().requires_grad_()).detach().numpy()
+            np.testing.assert_array_equal(*(np.ascontiguousarray(y).view(np.uint8) for y in (found, kept)))
+    assert np.isnan(kept).any()
+    assert np.isfinite(kept).mean() > 0.1
