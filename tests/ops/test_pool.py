@@ -376,7 +376,7 @@ def test_kernels_refuse_what_does_not_fit():
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kernel, stride, padding, dilation, ceil", [
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation", "ceil"), [
     (3, 2, 1, 1, False), (3, 1, 1, 1, False), (3, 2, 0, 1, True), (2, 1, 0, 1, False), ((5, 2), (3, 1), (2, 1), 1, False),
     ((2, 4), (1, 5), (1, 2), (3, 1), False), (4, 3, 2, 2, True),
 ])  # fmt: skip
