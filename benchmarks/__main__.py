@@ -37,6 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processor-time", action="store_true",
                         help="kernels on one thread: count processor time, which other programs on the machine disturb less")
     parser.add_argument("--json", type=Path, help="write the figures and the machine here")
+    parser.add_argument("--markdown", type=Path, help="steps: write the table for the README here")
     parser.add_argument("--png", type=Path, help="steps, kernels: draw the ratios here")
     return parser.parse_args()
 
@@ -85,6 +86,8 @@ def main() -> None:
         Console(width=None if sys.stdout.isatty() else 170).print(show(rows, f"{kind}, {where}"))
     if args.json:
         report.save_json(args.json, args.what, rows)
+    if args.markdown and args.what == "steps":
+        args.markdown.write_text(steps.markdown(rows, kind))
     if args.png and args.what in ("steps", "kernels"):
         print(report.bars(args.png, rows, f"{kind}, {where}"))
 

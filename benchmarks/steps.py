@@ -156,6 +156,17 @@ def table(rows: list[dict[str, Any]], title: str) -> Any:
     return made
 
 
+def markdown(rows: list[dict[str, Any]], title: str) -> str:
+    """The rows as a table for the README, with the chosen form of each side."""
+    lines = [f"| {title} | pydl, ms | its form | PyTorch, ms | its form | speed | memory |", "|---|---|---|---|---|---|---|"]
+    for r in rows:
+        sides = (f"{1e3 * r[s]['median']:.3g} | {r['best'][s]}" for s in ("pydl", "peer"))
+        lines.append(f"| {r['case']} | {' | '.join(sides)} | {r['ratio']:.2f}x | {share(r):.2f}x |")
+    speed, memory = geometric_mean([r["ratio"] for r in rows]), geometric_mean([share(r) for r in rows])
+    lines.append(f"| geometric mean of the {len(rows)} | | | | | {speed:.2f}x | {memory:.2f}x |")
+    return "\n".join(lines) + "\n"
+
+
 def share(row: dict[str, Any]) -> float:
     """pydl's peak memory as a share of PyTorch's."""
     return max(row["memory"]["pydl"], 1) / max(row["memory"]["peer"], 1)

@@ -90,6 +90,7 @@ def test_table_and_chart_of_steps(tmp_path):
     assert " ".join(text.split()).count("captured") >= 2
     assert "(after 91 s)" in text
     assert "not used: no optimizer" in text
+    assert "| gru | 4 | captured | 32 | compile | 8.00x | 0.25x |" in steps.markdown(rows, "training step")
     assert report.bars(tmp_path / "b.png", rows, "title").stat().st_size > 5000
 
 
