@@ -18,6 +18,8 @@ __all__ = ["OfficeHelp"]
 _BLOCK = re.compile(r'<(p|h\d)\b[^>]*\bid="([^"]+)"[^>]*>(.*?)</\1>', re.DOTALL)
 _END = re.compile(r'(?<=[.!?:])\s+(?=[A-ZÀ-Þ¿¡"„«])')
 
+_PROGRAM = re.compile(r"[<>$%|{}\[\]=_&\\^~@#*]|--|[A-Za-z]\.[A-Za-z]|\w\(")  # operators, options, names with dots, calls
+
 
 class OfficeHelp(PairSet):
     """Sentences of LibreOffice's help in another language and English (MPL-2.0: read, never shipped).
@@ -95,4 +97,4 @@ def _paragraphs(page: Path) -> dict[str, str]:
 
 
 def _is_clean(text: str) -> bool:
-    return len(text.split()) <= 25 and not re.search(r"[<>$%|{}\[\]=_&\\^~@#*]", text) and bool(re.search(r"\w\w\w", text))
+    return len(text.split()) <= 25 and not _PROGRAM.search(text) and bool(re.search(r"\w\w\w", text))

@@ -125,9 +125,10 @@ def test_office_help(tmp_path):
 
     write("de", "calc/a.html", ("one", "Öffnet den <b>Dialog</b>.  Klicken Sie &amp; warten Sie kurz!"),
           ("two", "Ein Satz. Noch einer."), ("three", "x = 5 ist Programmtext"), ("four", "Dateien öffnen"), ("five", "gleich"),
-          ("lone", "Ohne Gegenstück"))  # fmt: skip
+          ("six", "Aufruf von Summe(a; b)"), ("seven", "Starten mit --hilfe"), ("lone", "Ohne Gegenstück"))  # fmt: skip
     write("en-US", "calc/a.html", ("four", "Opening\n Files"), ("one", "Opens the dialog. Click and\nwait!"),
-          ("two", "One sentence."), ("three", "x = 5 is program text"), ("five", "gleich"))  # fmt: skip
+          ("two", "One sentence."), ("three", "x = 5 is program text"), ("five", "gleich"),
+          ("six", "Calling Sum(a; b)"), ("seven", "Start with --help"))  # fmt: skip
     write("de", "only/here.html", ("one", "Nur auf Deutsch"))
     write("en-US", "only/there.html", ("one", "Only in English"))
     assert OfficeHelp("all", root=tmp_path).pairs == [("Öffnet den Dialog.", "Opens the dialog."),
