@@ -6,11 +6,12 @@ ago, which takes the seasons of day and week out (as in ARIMA), beside what is k
 last day, the hour. In training each sample is shifted by a random level, or the network learns the levels of eight weeks by
 heart. The lines to beat repeat the last value, yesterday, the last week, or the last week moved to today's level. A linear
 regression on the last week and the time of the week is shown beside them: on one short and regular series it is hard to beat
-(it was a little better here, 1.05 against 1.11 %).
+(it was a little better here: mean errors of 1.05 against 1.11 %; last week at today's level 1.38 %; seed 0).
 
 Classification: nine speakers by 12 features of their vowels, 7 to 29 steps (Kudo et al. 1999). Dropout and noise are chosen on
 a fifth of the 270 training utterances; then the network is trained on all of them and judged once by the 370 of the test part.
-The line to beat is the nearest neighbour among utterances stretched to one length.
+The line to beat is the nearest neighbour among utterances stretched to one length: 94.9 %. Measured: 97.0, 95.7 and 95.9 % (seeds
+0, 1 and 2; all four settings are within three of the 54 utterances that choose). A run takes some 6 minutes on one busy core.
 
 Data: half-hourly demand in England and Wales, June to August 2000 (Taylor 2003), from the package pmdarima;
 JapaneseVowels from the package aeon.
