@@ -20,7 +20,7 @@ __all__ = ["DenseNet"]
 class DenseLayer(nn.Module):
     """Batch norm, ReLU, 1 x 1 convolution to 4 growth_rate maps, the same with 3 x 3 to growth_rate new maps.
 
-    Takes the list of all maps so far. Shapes: k times (N, C_i, H, W) -> (N, growth_rate, H, W).
+    Takes all maps so far. Shapes: (N, C, H, W) -> (N, growth_rate, H, W).
     """
 
     def __init__(self, inputs: int, growth_rate: int, bottleneck: int, dropout: float) -> None:
@@ -34,7 +34,7 @@ class DenseLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, maps: Any) -> Any:
-        x = nn.norm_act(self.norm1, self.relu1, pydl.cat(maps, 1))
+        x = nn.norm_act(self.norm1, self.relu1, maps)
         return self.dropout(self.conv2(nn.conv_norm_act(self.conv1, self.norm2, self.relu2, x)))
 
 
@@ -48,10 +48,11 @@ class DenseBlock(nn.Module):
             self.add_module(name, DenseLayer(inputs + i * growth_rate, growth_rate, bottleneck, dropout))
 
     def forward(self, input: Any) -> Any:
-        maps = [input]
+        # Joined pair by pair: each gradient is then a sum of two, not one of as many narrow strips as layers follow.
+        maps = input
         for name in self.names:
-            maps.append(getattr(self, name)(maps))
-        return pydl.cat(maps, 1)
+            maps = pydl.cat([maps, getattr(self, name)(maps)], 1)
+        return maps
 
 
 class Transition(nn.Sequential):
