@@ -8,42 +8,13 @@
 #include "cpu/conv_direct.h"
 #include "cpu/conv_gather.h"
 #include "cpu/conv_rows.h"
+#include "cpu/conv_weight.h"
 #include "cpu/gemm_outer.h"
 #include "cpu/winograd.h"
 #include "cpu/winograd_choice.h"
 
 namespace pydl {
 namespace {
-
-// The weight with its columns side by side: [tap of the kernel][depth] in rows of ld, zeros beyond the last column; each further
-// panel of two vectors of columns lies `panel` elements beyond. PyTorch's order, where taps are adjacent, is turned around in
-// registers.
-template <class T>
-void order_weight(const Array& w, const T* weight, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride,
-                  T* to, int64_t ld, int64_t panel) {
-  constexpr int64_t L = Vec<T>::lanes, W = 2 * L;
-  const int64_t *k = w.shape + 2, *s = w.strides + 2;
-  const int64_t taps = k[0] * k[1] * k[2];
-  const bool adjacent = s[2] == 1 && (s[1] == k[2] || k[1] == 1) && (s[0] == k[1] * k[2] || k[0] == 1);
-  parallel_for(depth, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c)
-      for (int64_t j = 0; j < ceil_div(columns, W) * W; j += L) {
-        const T* from = weight + c * depth_stride + j * column_stride;
-        T* first = to + c * ld + j / W * panel + j % W;
-        const int64_t n = max64(0, min64(columns - j, L));
-        if (adjacent) {
-          for (int64_t t = 0; t < taps; t += L)
-            transpose_square(from + t, column_stride, n, min64(taps - t, L), first + t * depth * ld, depth * ld, true);
-          continue;
-        }
-        for (int64_t t = 0; t < taps; ++t) {
-          const T* tap = from + t / (k[1] * k[2]) * s[0] + t / k[2] % k[1] * s[1] + t % k[2] * s[2];
-          T* row = first + t * depth * ld;
-          for (int64_t i = 0; i < L; ++i) row[i] = i < n ? tap[i * column_stride] : T(0);
-        }
-      }
-  });
-}
 
 // The weights of all groups in order_weight's form: once for all products of a call. 1x1 is packed as it stands.
 template <class T>
@@ -94,7 +65,7 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
 
 template <class T>
 void forward(const ConvArgs& a) {
-  if (direct_pays(a)) return conv_direct_forward(a);
+  if (direct_pays(a, Direction::forward)) return conv_direct_forward(a);
   const T *x = a.x.as<T>(), *w = a.weight.as<T>();
   T* y = a.y.as<T>();
   const auto finish = finish_of<T>(a);
@@ -111,7 +82,7 @@ void forward(const ConvArgs& a) {
     const T* own = w + g * columns * a.weight.strides[0];
     if (ordered.group)
       order_weight(a.weight, own, depth, a.weight.strides[1], columns, a.weight.strides[0], ordered.scratch.data, ordered.ld,
-                   Tile<T>::columns);
+                   depth * ordered.ld, Tile<T>::columns);
     gather_product<T>(taps.gather, x, g * depth, depth, a.weight, own, a.weight.strides[1], a.weight.strides[0], columns,
                       ordered.scratch.data, ordered.ld, finish.from(g * columns), y + g * columns, a.channels_out);
   }
@@ -159,7 +130,7 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
 
 template <class T>
 void data_gradient(const ConvArgs& a) {
-  if (direct_pays(a)) return conv_direct_data_gradient(a);
+  if (direct_pays(a, Direction::data_gradient)) return conv_direct_data_gradient(a);
   if (pointwise_pays(a, a.channels_out, a.channels_in))
     return pointwise<T>({a.batch * a.in[0] * a.in[1] * a.in[2], a.channels_out, a.channels_in, a.y.as<T>(),
                          {a.bias.data ? a.bias.as<T>() : nullptr}},
@@ -167,13 +138,13 @@ void data_gradient(const ConvArgs& a) {
   if (is_unfolding(a))
     return unfold<T>(a, [&](T* weights, int64_t panel) {
       order_weight(a.weight, a.weight.as<T>(), a.channels_out, a.weight.strides[0], a.channels_in, a.weight.strides[1], weights,
-                   Tile<T>::columns, panel);
+                   Tile<T>::columns, a.channels_out * Tile<T>::columns, panel);
     });
   const int64_t depth = a.channels_out / a.groups, columns = a.channels_in / a.groups;
   const OrderedWeight<T> ordered(a.weight, is_depthwise(a) ? 0 : a.groups, depth, columns);
   for (int64_t g = 0; ordered.group && !is_depthwise(a) && g < a.groups; ++g)
     order_weight(a.weight, a.weight.as<T>() + g * depth * a.weight.strides[0], depth, a.weight.strides[0], columns,
-                 a.weight.strides[1], ordered.scratch.data + g * ordered.group, ordered.ld, Tile<T>::columns);
+                 a.weight.strides[1], ordered.scratch.data + g * ordered.group, ordered.ld, depth * ordered.ld, Tile<T>::columns);
   const bool whole = a.stride[0] == 1 && a.stride[1] == 1 && a.stride[2] == 1;
   // A stride beyond the input leaves its last phases without positions.
   for (int64_t f0 = 0; f0 < min64(a.stride[0], a.in[0]); ++f0)
@@ -183,7 +154,7 @@ void data_gradient(const ConvArgs& a) {
 
 template <class T>
 void weight_gradient(const ConvArgs& a) {
-  if (direct_pays(a)) return conv_direct_weight_gradient(a);
+  if (direct_pays(a, Direction::weight_gradient)) return conv_direct_weight_gradient(a);
   const ForwardTaps taps(a);
   const Gather& gather = taps.gather;
   const T *x = a.x.as<T>(), *dy = a.y.as<T>();

@@ -9,6 +9,8 @@ namespace pydl {
 // How 3x3 and 5x5 convolutions of stride 1 in float32 may be computed; others are sums of products in any case.
 enum class ConvMethod : uint8_t { automatic, gemm, winograd2, winograd4 };
 
+enum class Direction : uint8_t { forward, data_gradient, weight_gradient };
+
 struct ConvArgs {
   int64_t batch, channels_in, channels_out, groups;
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3];

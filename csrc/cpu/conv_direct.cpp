@@ -6,6 +6,7 @@
 
 #include "cpu/conv_gather.h"
 #include "cpu/conv_walk.h"
+#include "cpu/conv_weight.h"
 
 namespace pydl {
 namespace {
@@ -83,12 +84,8 @@ void forward(const ConvArgs& a) {
   const auto finish = finish_of<T>(a);
   T* y = a.y.as<T>();
   Scratch<T> packed(depth * padded);  // [block of W outputs][KH][run][W]
-  parallel_for(outputs, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t o = begin; o < end; ++o)
-      for (int64_t k = 0; k < depth; ++k)
-        packed.data[(o / W * depth + k) * W + o % W] =
-            w[o * a.weight.strides[0] + k / p.run * a.weight.strides[3] + run_offset(a, k % p.run)];
-  });
+  order_weight(a.weight, w, a.channels_in, a.weight.strides[1], outputs, a.weight.strides[0], packed.data, W,
+               a.channels_in * W, depth * W);
   const int64_t block = p.block_rows(p.out_height);
   for_blocks<T>(p.images, p.out_height, block, p.work(), p.span(block) * p.line, [&](int64_t n, int64_t row, int64_t rows,
                                                                                      T* scratch) {
@@ -215,14 +212,19 @@ void data_gradient(const ConvArgs& a) {
   T* dx = a.x.as<T>();
   const int64_t depth = p.out_channels, padded = ceil_div(p.run, W) * W;
   Scratch<T> packed(p.filter_height * padded * depth);  // [KH][block of W numbers][outputs][W]
-  parallel_for(p.filter_height * padded, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t kh = i / padded, k = i % padded;
-      T* to = packed.data + kh * padded * depth + k / W * W * depth + k % W;
-      const T* from = w + kh * a.weight.strides[3] + (k < p.run ? run_offset(a, k) : 0);
-      for (int64_t o = 0; o < depth; ++o) to[o * W] = k < p.run ? from[o * a.weight.strides[0]] : T(0);
-    }
-  });
+  if (a.channels_in % W == 0) {  // every block within one pixel of the filter
+    order_weight(a.weight, w, depth, a.weight.strides[0], a.channels_in, a.weight.strides[1], packed.data, W,
+                 a.channels_in * depth, depth * W);
+  } else {
+    parallel_for(p.filter_height * padded, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t kh = i / padded, k = i % padded;
+        T* to = packed.data + kh * padded * depth + k / W * W * depth + k % W;
+        const T* from = w + kh * a.weight.strides[3] + (k < p.run ? run_offset(a, k) : 0);
+        for (int64_t o = 0; o < depth; ++o) to[o * W] = k < p.run ? from[o * a.weight.strides[0]] : T(0);
+      }
+    });
+  }
   const int64_t block = p.block_rows(p.out_height) * p.row_step;  // rows of dx
   const int64_t most = (block / p.row_step + 1) * p.out_width;    // output pixels that one filter row gives to a block
   Scratch<int64_t> offset(most);

@@ -5,8 +5,6 @@
 namespace pydl {
 namespace {
 
-enum class Direction { forward, data_gradient, weight_gradient };
-
 inline bool winograd_fits(const ConvArgs& a) {
   if (a.x.dtype != DType::f32 || a.groups != 1 || a.channels_in == 0) return false;
   if (a.in[0] != 1 || a.out[0] != 1 || a.kernel[0] != 1 || a.pad[0] != 0) return false;

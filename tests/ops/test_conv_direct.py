@@ -1,4 +1,4 @@
-"""Direct convolution for few channels: exact on small integers, and the same bits for every number of threads."""
+"""Direct convolution for few channels and strides: exact on small integers, and the same bits for every number of threads."""
 
 import numpy as np
 import pytest
@@ -26,6 +26,11 @@ SHAPES = [
     ((3, 2, 7), (33, 2, 5), {"padding": 4}),
     ((1, 1, 3), (1, 1, 3), {}),
     ((7, 3, 50), (20, 3, 4), {"stride": 3, "padding": 2}),
+    # Many channels, at least 1024 output pixels: forward always, the data gradient with strides and whole blocks of channels.
+    ((2, 32, 48, 50), (40, 32, 3, 3), {"stride": 2, "padding": 1}),
+    ((1, 64, 70, 33), (33, 64, 3, 2), {"stride": (2, 1), "padding": (1, 0), "dilation": (2, 1)}),
+    ((1, 40, 36, 34), (24, 40, 1, 5), {"padding": (0, 2)}),
+    ((2, 17, 1100), (32, 17, 3), {"stride": 2, "padding": 1}),
 ]
 NAMES = ["x".join(map(str, w)) + f"@{x[-1]}" for x, w, _ in SHAPES]
 
