@@ -45,16 +45,15 @@ class Recorder:
         self.steps: list[StepSpan] = []
         self.ranges: list[RangeSpan] = []
         self.memory: list[MemoryPoint] = []
-        self.dropped = 0
         self.thread = threading.get_ident()
         self._stack: list[_Frame] = []
         # By the id of a node that awaits its backward: the operation, what its forward cost, and its event.
         self._awaiting: dict[int, tuple[Any, Cost, Event]] = {}
-        self._between: dict[str, Event] = {}
+        self._between: dict[str, _Frame] = {}
+        self._filed: list[_Frame] = []  # whose totals are in the sampler's form still
         self._open_ranges: list[tuple[str, int]] = []
         self._step = 0
         self._step_start = 0
-        self._overhead = 0
 
     # ------------------------------------------------------------------ on and off
     def start(self, step: int) -> None:
@@ -62,12 +61,13 @@ class Recorder:
         engine.set_accumulate(self._accumulate)
         engine.set_copy(self._copy)
         _core.profile_set_on(True)
-        _core.profile_sample()  # throws away what came before
-        self._last = _core.profile_sample()
+        self._clock = _core.ProfileSampler()
+        self._clock.stop()
         self._begin_step(step)
 
     def stop(self) -> None:
-        self._cut(self._gap(BETWEEN))
+        self._clock.stop()
+        self._clock.file(self._gap(BETWEEN).totals)
         self._end_step()
         _core.profile_set_on(False)
         engine.set_observer(self._previous[0])
@@ -75,105 +75,85 @@ class Recorder:
         engine.set_accumulate(_maps.accumulate)
         engine.set_copy(_maps.copy_like)
         self._awaiting.clear()
+        for frame in self._filed:
+            frame.write()
+        self._filed.clear()
+        self.dropped = self._clock.dropped
+        self.memory = [MemoryPoint(*p) for p in self._clock.points()]
 
     def next_step(self, step: int) -> None:
-        self._cut(self._gap(BETWEEN))
+        self._clock.stop()
+        self._clock.file(self._gap(BETWEEN).totals)
         self._end_step()
         self._begin_step(step)
 
     def _begin_step(self, step: int) -> None:
-        self._step, self._overhead, self._between = step, 0, {}
-        self._step_start = self._last[0]
-        self._resume()
+        self._step, self._between = step, {}
+        self._clock.overhead = 0
+        self._step_start = self._clock.stopped
+        self._clock.go()
 
     def _end_step(self) -> None:
-        self.steps.append(StepSpan(self._step, self._step_start, self._last[0], self._overhead))
-        self.events.extend(e for e in self._between.values() if e.wall > 0)
+        self.steps.append(StepSpan(self._step, self._step_start, self._clock.stopped, self._clock.overhead))
+        self.events.extend(f.event for f in self._between.values() if f.totals.wall > 0)
 
     # ------------------------------------------------------------------ time
-    def _cut(self, owner: Event) -> None:
-        """End a piece of time and give it to its owner."""
-        s = _core.profile_sample()
-        now, processor, current, peak, allocations, system, faults, dropped, spans = s
-        before = self._last
-        wall = now - self._resumed
-        kernel = waited = on_processor = 0
-        for name, begin, end, cpu, wait, busy, threads in spans:
-            wait = max(wait, end - begin - cpu)  # for other threads, or because another program had the processor
-            kernel += end - begin - wait
-            waited += wait
-            on_processor += cpu
-            owner.busy += busy
-            if threads > owner.threads:
-                owner.threads = threads
-            owner.kernels.append(KernelRun(name, begin, end - begin, wait, threads))
-        outside = wall - kernel - waited
-        off = outside - (processor - self._resumed_processor - on_processor)
-        owner.wall += wall
-        owner.kernel += kernel
-        owner.waiting += waited + min(max(off, 0), max(outside, 0))
-        owner.allocations += allocations - before[4]
-        owner.system_allocations += system - before[5]
-        owner.faults += faults - before[6]
-        owner.memory = current
-        owner.end = now
-        if peak > owner.peak:
-            owner.peak = peak
-        self.dropped += dropped
-        self.memory.append(MemoryPoint(now, current, peak))
-        self._last = s
+    def _frame(self, event: Event, folds: bool, counts: bool) -> _Frame:
+        frame = _Frame(event, _core.ProfileTotals(), folds, counts)
+        self._filed.append(frame)
+        return frame
 
-    def _resume(self) -> None:
-        """What happened since the cut was the profiler's own work."""
-        self._resumed_processor = time.thread_time_ns()
-        self._resumed = time.perf_counter_ns()
-        self._overhead += self._resumed - self._last[0]
-
-    def _gap(self, phase: str) -> Event:
+    def _gap(self, phase: str) -> _Frame:
         """What lies between operations is filed by what follows it; inside an operation it belongs to that."""
         if self._stack:
-            return self._stack[-1].event
-        event = self._between.get(phase)
-        if event is None:
-            event = self._between[phase] = Event(_GAPS[phase], BETWEEN, step=self._step, start=self._resumed)
-        return event
+            return self._stack[-1]
+        frame = self._between.get(phase)
+        if frame is None:
+            event = Event(_GAPS[phase], BETWEEN, step=self._step, start=self._clock.resumed)
+            frame = self._between[phase] = self._frame(event, False, False)
+        return frame
 
     # ------------------------------------------------------------------ operations
-    def _run(self, event: Event, folds: bool, counts: bool, call: Any, arrays: list[Any]) -> Any:
-        """Run a call as `event`. Operations inside are part of it if it `folds`, and their cost is its own if it `counts`."""
-        self._stack.append(_Frame(event, folds, counts))
-        self._resume()
+    # The clock stands still from the first line of an observer until the operation runs, and from its end to the observer's.
+    def _run(self, frame: _Frame, call: Any, arrays: list[Any]) -> Any:
+        """Run a call that belongs to the frame."""
+        self._stack.append(frame)
+        clock = self._clock
+        clock.go()
         try:
             return call(*arrays)
         finally:
-            self._cut(event)
+            clock.stop()
+            clock.file(frame.totals)
             self._stack.pop()
 
     def _forward(self, op: Any, ctx: Any, arrays: list[Any]) -> Any:
         if threading.get_ident() != self.thread:  # a data loader at work meanwhile
             return op.forward(ctx, *arrays)
+        clock = self._clock
+        clock.stop()
         name = getattr(op, "name", "") or op.__name__.lower()
         phase = OPTIMIZER if name == "optimizer_step" else FORWARD
         outer = self._stack[-1] if self._stack else None
-        self._cut(self._gap(phase))
+        clock.file(self._gap(phase).totals)
         try:
             if outer is not None and outer.folds:
-                out = self._run(outer.event, True, outer.counts, op.forward, [ctx, *arrays])
+                out = self._run(outer, op.forward, [ctx, *arrays])
                 if outer.counts:
                     _add(outer.event, op.cost(_shape(out), *arrays))
                 return out
             path = engine.current_module_path()
-            event = Event(name, outer.event.phase if outer else phase, path, self._step, self._last[0])
+            event = Event(name, outer.event.phase if outer else phase, path, self._step, clock.stopped)
             self.events.append(event)
-            out = self._run(event, False, True, op.forward, [ctx, *arrays])
+            out = self._run(self._frame(event, False, True), op.forward, [ctx, *arrays])
             self._describe(event, op, ctx, arrays, out)
             return out
         finally:
-            self._resume()
+            clock.go()
 
     def _describe(self, event: Event, op: Any, ctx: Any, arrays: list[Any], out: Any) -> None:
         given = [a for a in arrays if type(a) is np.ndarray]
-        event.inputs, event.output = tuple(a.shape for a in given), _shape(out)
+        event.inputs, event.output = tuple([a.shape for a in given]), _shape(out)
         event.itemsize = next((a.itemsize for a in given if a.dtype.kind == "f"), 4)
         cost = Cost(0, 0) if event.name in _CONTAINERS else op.cost(event.output, *arrays)
         _add(event, cost)
@@ -183,10 +163,12 @@ class Recorder:
     def _backward(self, op: Any, node: Any, gradients: list[Any]) -> Any:
         if threading.get_ident() != self.thread:
             return op.backward(node, *gradients)
+        clock = self._clock
+        clock.stop()
         name = getattr(op, "name", "") or op.__name__.lower()
-        self._cut(self._gap(BACKWARD))
+        clock.file(self._gap(BACKWARD).totals)
         try:
-            event = Event(name, BACKWARD, node.module_path or "", self._step, self._last[0])
+            event = Event(name, BACKWARD, node.module_path or "", self._step, clock.stopped)
             self.events.append(event)
             native = not op.backward_on_tensors
             known = self._awaiting.get(id(node))
@@ -195,9 +177,9 @@ class Recorder:
                 event.inputs, event.output, event.itemsize = forward.inputs, forward.output, forward.itemsize
                 if native:
                     _add(event, op.backward_cost(cost, node.needs))
-            return self._run(event, name not in _CONTAINERS, not native, op.backward, [node, *gradients])
+            return self._run(self._frame(event, name not in _CONTAINERS, not native), op.backward, [node, *gradients])
         finally:
-            self._resume()
+            clock.go()
 
     def _accumulate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return self._gradient_work(_Accumulate, _maps.accumulate, a, b)
@@ -208,15 +190,17 @@ class Recorder:
     def _gradient_work(self, op: type[Op], call: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if threading.get_ident() != self.thread:
             return call(a, b)
-        self._cut(self._gap(BACKWARD))
+        clock = self._clock
+        clock.stop()
+        clock.file(self._gap(BACKWARD).totals)
         try:
-            event = Event(op.name, BACKWARD, "", self._step, self._last[0])
+            event = Event(op.name, BACKWARD, "", self._step, clock.stopped)
             event.inputs, event.output, event.itemsize = (a.shape,), a.shape, a.itemsize
             self.events.append(event)
             _add(event, op.cost(a.shape, *([a, b] if op is _Accumulate else [a])))
-            return self._run(event, True, False, call, [a, b])
+            return self._run(self._frame(event, True, False), call, [a, b])
         finally:
-            self._resume()
+            clock.go()
 
     # ------------------------------------------------------------------ ranges
     def enter_range(self, name: str) -> None:
@@ -230,11 +214,20 @@ class Recorder:
 
 
 class _Frame(NamedTuple):
-    """An operation that is running."""
+    """An operation, what it has taken, whether operations inside are part of it (`folds`), and their cost its own (`counts`)."""
 
     event: Event
+    totals: Any
     folds: bool
     counts: bool
+
+    def write(self) -> None:
+        """From the sampler's form into the event."""
+        e, t = self.event, self.totals
+        e.end, e.wall, e.kernel, e.waiting, e.busy, e.threads = t.end, t.wall, t.kernel, t.waiting, t.busy, t.threads
+        e.allocations, e.system_allocations, e.faults, e.memory, e.peak = (
+            t.allocations, t.system_allocations, t.faults, t.memory, t.peak)
+        e.kernels = [KernelRun(*k) for k in t.kernels()]
 
 
 def _shape(out: Any) -> tuple[int, ...]:
