@@ -14,8 +14,9 @@ every word, measured). So batches are small here. And it must stay open to be fo
 of Adam at 2e-3 put 70 % of the weight on one piece, mostly the first or the last, whose state has read the whole sentence, and
 there it stayed; divided by the root of the keys' length, as in the Transformer, 24 % (names of emoji, measured).
 
-Measured (seed 0): words replaced one by one 17.4, the most similar sentence 14.0, copied 4.6. Luong's network gets 26.8 greedily
-and 28.7 by a beam of 4, after 7 minutes of one core; those of the two others are not known yet.
+Measured (seed 0): words replaced one by one 17.4, the most similar sentence 14.0, copied 4.6. The Transformer gets 31.5 greedily
+and 33.1 by a beam of 4 (12 minutes of one core), Luong's network 26.8 and 28.7 (7 minutes). Bahdanau's was still learning when
+this was written: after 8 of 15 epochs its validation loss was 2.70, where Luong's ended at 2.38 and the Transformer's at 1.99.
 
 The data come with packages of Debian. Without them (and with --quick) names of emoji are translated.
 """
