@@ -1,10 +1,13 @@
 // Blocked matrix product, shared by matmul and convolution. Internal linkage: compiled per instruction set.
 //
 // C[M, N] = A[M, K] B[K, N]. K is cut into blocks of kBlockK. A block of A is copied into panels of MR rows, a block of B
-// into panels of NR columns; the micro-kernel multiplies one panel by the other and keeps MR x NR sums in registers.
-// How A and B are gathered is the caller's business (strided matrices, or pixels of an image seen through a filter).
+// into panels of NR columns; the micro-kernel multiplies panels of two or three blocks by each other and keeps MR x NR sums in
+// registers meanwhile. How A and B are gathered is the caller's business (strided matrices, or pixels of an image seen through
+// a filter).
 // Each element is summed over k in one fixed order, so neither threads nor blocking of M and N change a bit.
 #pragma once
+#include <type_traits>
+
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "core/simd.h"
@@ -21,12 +24,15 @@ constexpr int64_t kPanelVectors = 2;
 constexpr int64_t kBlockK = 256;               // a panel of B (256 x 32 floats) stays in L1
 constexpr int64_t kPitch = kBlockK + 16;       // rows of an A panel start in different cache sets
 constexpr int64_t kBlockM = 8 * kPanelRows;    // a block of A stays in L2
+constexpr int64_t kPassBlocks = 2;             // blocks of K that are summed in registers; three where one would be left over
+constexpr int64_t kColumnStep = kPanelRows > 8 ? 16 : 8;  // between the columns of an A panel that is ordered by columns
 
 template <class T>
 struct Tile {
   static constexpr int64_t rows = kPanelRows;
   static constexpr int64_t columns = kPanelVectors * Vec<T>::lanes;
   static constexpr int64_t a_panel = rows * kPitch;        // elements of an A panel
+  static constexpr int64_t a_columns = kColumnStep * kBlockK;  // of one that is ordered by columns
   static constexpr int64_t b_panel = kBlockK * columns;    // elements of a B panel
 };
 
@@ -74,29 +80,69 @@ struct Finish {
   }
 };
 
-// sums[i][j] = sum over k of a[i][k] * b[k][j]; a in rows of Pitch, b in rows of Tile::columns, of which the first C vectors
-// are used. Callers with a small K give a smaller pitch.
-template <class T, int64_t C, int64_t Pitch = kPitch>
+// The sums of a whole tile to their places, without scale or residual: each of the four ways without a branch in it.
+template <class T, int64_t R, int64_t C>
+PYDL_INLINE void store_whole(const Vec<T> (&sum)[R][C], const Store<T>& store) {
+  using V = Vec<T>;
+  constexpr int64_t L = V::lanes;
+  V bias[C];
+#pragma GCC unroll 2
+  for (int64_t j = 0; j < C; ++j) bias[j] = store.bias ? V::load(store.bias + j * L) : V::splat(T(-0.0));  // x + -0 is x
+  const auto finish = [&](auto accumulate, auto relu) {
+#pragma GCC unroll 14
+    for (int64_t i = 0; i < R; ++i)
+#pragma GCC unroll 2
+      for (int64_t j = 0; j < C; ++j) {
+        T* c = store.c + i * store.ldc + j * L;
+        V v = sum[i][j];
+        if constexpr (accumulate) v = v + V::load(c);
+        v = v + bias[j];
+        if constexpr (relu) v = rectify(v);
+        v.store(c);
+      }
+  };
+  constexpr std::true_type yes;
+  constexpr std::false_type no;
+  if (store.accumulate) return store.relu ? finish(yes, yes) : finish(yes, no);
+  return store.relu ? finish(no, yes) : finish(no, no);
+}
+
+// sums[i][j] = sum over k of a[i][k] * b[k][j]; a[i][k] is at i * Pitch + k * Step, b in rows of Tile::columns, of which the first
+// C vectors are used. Panels of the following blocks of K, if kc reaches there, lie behind the first ones. Callers with a small
+// K give a smaller pitch.
+template <class T, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1>
 [[gnu::noinline]] void micro_kernel(const T* __restrict a, const T* __restrict b, int64_t kc, const Store<T>& store,
                                     int64_t rows, int64_t columns) {
   using V = Vec<T>;
   constexpr int64_t R = kPanelRows, L = V::lanes;
+  if (store.accumulate)  // what an earlier pass left may be far away by now
+    for (int64_t i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+      for (int64_t j = 0; j < C; ++j) __builtin_prefetch(store.c + i * store.ldc + j * L);
   V sum[R][C];
 #pragma GCC unroll 14
   for (int64_t i = 0; i < R; ++i)
 #pragma GCC unroll 2
     for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
-  for (int64_t k = 0; k < kc; ++k) {
-    V vb[C];
+  for (;;) {
+    const int64_t n = min64(kc, kBlockK);
+    for (int64_t k = 0; k < n; ++k) {
+      V vb[C];
 #pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * Tile<T>::columns + j * L);
+      for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * Tile<T>::columns + j * L);
 #pragma GCC unroll 14
-    for (int64_t i = 0; i < R; ++i) {
-      const V va = V::splat(a[i * Pitch + k]);
+      for (int64_t i = 0; i < R; ++i) {
+        const V va = V::splat(a[i * Pitch + k * Step]);
 #pragma GCC unroll 2
-      for (int64_t j = 0; j < C; ++j) sum[i][j] = fma(va, vb[j], sum[i][j]);
+        for (int64_t j = 0; j < C; ++j) sum[i][j] = fma(va, vb[j], sum[i][j]);
+      }
     }
+    kc -= kBlockK;
+    if (kc <= 0) break;
+    a += Step == 1 ? Tile<T>::a_panel : Tile<T>::a_columns;
+    b += Tile<T>::b_panel;
   }
+  if (rows == R && columns >= C * L && !store.scale && !store.residual) return store_whole<T, R, C>(sum, store);
 #pragma GCC unroll 14
   for (int64_t i = 0; i < R; ++i) {
     if (i >= rows) break;
@@ -174,15 +220,19 @@ template <class T>
 // Copies rows [0, rows) x [0, kc) into one A panel; rows beyond are zero.
 template <class T>
 void pack_a_strided(T* panel, const T* a, int64_t row_stride, int64_t k_stride, int64_t rows, int64_t kc) {
+  constexpr int64_t L = Vec<T>::lanes;
   for (int64_t i = 0; i < Tile<T>::rows; ++i) {
     T* to = panel + i * kPitch;
+    const T* from = a + i * row_stride;
     if (i >= rows)
       std::memset(to, 0, static_cast<size_t>(kc) * sizeof(T));
     else if (k_stride == 1)
-      std::memcpy(to, a + i * row_stride, static_cast<size_t>(kc) * sizeof(T));
+      for (int64_t k = 0; k < kc; k += L) {
+        __builtin_prefetch(from + k + kBlockK, 0, 2);  // the panel that is filled after this one
+        Vec<T>::load_n(from + k, kc - k).store_n(to + k, kc - k);
+      }
   }
   if (k_stride == 1) return;
-  constexpr int64_t L = Vec<T>::lanes;
   if (row_stride == 1) {
     for (int64_t k = 0; k < kc; k += L)
       for (int64_t i = 0; i < rows; i += L)
@@ -194,6 +244,18 @@ void pack_a_strided(T* panel, const T* a, int64_t row_stride, int64_t k_stride, 
     for (int64_t i = 0; i < rows; ++i) panel[i * kPitch + k] = a[i * row_stride + k * k_stride];
 }
 
+// The same for a panel that is ordered by columns, from neighbouring rows: nothing is transposed.
+template <class T>
+void pack_a_columns(T* panel, const T* a, int64_t k_stride, int64_t rows, int64_t kc) {
+  constexpr int64_t L = Vec<T>::lanes;
+  for (int64_t k = 0; k < kc; ++k) {
+    const T* from = a + k * k_stride;
+    __builtin_prefetch(from + Tile<T>::rows, 0, 2);  // the next panel's
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kColumnStep; i += L) Vec<T>::load_n(from + i, max64(0, rows - i)).store(panel + k * kColumnStep + i);
+  }
+}
+
 // Copies [0, kc) x [0, columns) into one B panel; columns beyond are zero.
 template <class T>
 void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_stride, int64_t columns, int64_t kc) {
@@ -201,8 +263,12 @@ void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_strid
   if (columns < C && column_stride != 1) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
   if (column_stride == 1) {
     for (int64_t k = 0; k < kc; ++k) {
-      std::memcpy(panel + k * C, b + k * k_stride, static_cast<size_t>(columns) * sizeof(T));
-      if (columns < C) std::memset(panel + k * C + columns, 0, static_cast<size_t>(C - columns) * sizeof(T));
+      const T* from = b + k * k_stride;
+#pragma GCC unroll 2
+      for (int64_t j = 0; j < C; j += L) {
+        __builtin_prefetch(from + C + j, 0, 2);
+        Vec<T>::load_n(from + j, max64(0, columns - j)).store(panel + k * C + j);
+      }
     }
     return;
   }
@@ -218,69 +284,80 @@ void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_strid
 }
 
 // The whole product. pack_a(panel, first_row, rows, first_k, kc) and pack_b(panel, first_column, columns, first_k, kc)
-// fill one panel each. One factor is packed whole beforehand; blocks of the other are packed where they are used, and never
+// fill one panel each; with kByColumns, pack_a orders its panels by columns. K is taken in passes of a few blocks, between which
+// the sums rest in C. For a pass one factor is packed whole; blocks of the other are packed where they are used, and never
 // leave the cache. With many rows (pixels) B is packed whole, otherwise A: the other one is the larger.
-template <class T, class PackA, class PackB>
+template <class T, bool kByColumns = false, class PackA, class PackB>
 void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
           const Finish<T>& finish = {}, bool accumulate = false) {
   if (M == 0 || N == 0) return;
-  constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns;
+  constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns, kPanelB = Tile<T>::b_panel;
+  constexpr int64_t kPanelA = kByColumns ? Tile<T>::a_columns : Tile<T>::a_panel;
+  constexpr int64_t kGroupM = kBlockM / R, kGroupN = 4;  // panels that stay in L2 together
   const int64_t k_blocks = max64(1, ceil_div(K, kBlockK));  // K = 0: one empty block writes the zeros (and the bias)
-  const int64_t a_panels = ceil_div(M, R), b_panels = ceil_div(N, C);
-  const auto fill_a = [&](T* panel, int64_t i, int64_t kb) {
-    pack_a(panel, i * R, min64(M - i * R, R), kb * kBlockK, min64(K - kb * kBlockK, kBlockK));
-  };
-  const auto fill_b = [&](T* panel, int64_t j, int64_t kb) {
-    pack_b(panel, j * C, min64(N - j * C, C), kb * kBlockK, min64(K - kb * kBlockK, kBlockK));
-  };
-  const auto multiply = [&](const T* a, const T* b, int64_t i0, int64_t rows, int64_t j0, int64_t columns, int64_t kb) {
-    const bool last = kb == k_blocks - 1;
-    const bool biased = finish.bias && (finish.scale ? last : kb == 0);
-    multiply_block<T>(a, b, Tile<T>::b_panel, rows, columns, min64(K - kb * kBlockK, kBlockK),
-                      Store<T>{c + i0 * ldc + j0, ldc, accumulate || kb > 0, biased ? finish.bias + j0 : nullptr,
-                               finish.relu && last, finish.scale && last ? finish.scale + j0 : nullptr,
-                               last ? finish.residual : 0});
-  };
-  constexpr int64_t kTasks = 16;  // at least, where the matrix has that many parts
-  const int64_t m_blocks = ceil_div(M, kBlockM);
-  if (m_blocks >= kTasks && M >= N) {
-    Scratch<T> whole(b_panels * k_blocks * Tile<T>::b_panel);  // panel (k, j) at k * b_panels + j
-    parallel_for(b_panels * k_blocks, 4, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p) fill_b(whole.data + p * Tile<T>::b_panel, p % b_panels, p / b_panels);
-    });
-    parallel_for(m_blocks, 1, [&](int64_t begin, int64_t end) {
-      Scratch<T> own(kBlockM / R * Tile<T>::a_panel);
-      for (int64_t t = begin; t < end; ++t) {
-        const int64_t i0 = t * kBlockM, rows = min64(M - i0, kBlockM);
-        for (int64_t kb = 0; kb < k_blocks; ++kb) {
-          for (int64_t i = 0; i < ceil_div(rows, R); ++i) fill_a(own.data + i * Tile<T>::a_panel, i0 / R + i, kb);
-          multiply(own.data, whole.data + kb * b_panels * Tile<T>::b_panel, i0, rows, 0, N, kb);
+  const int64_t a_panels = ceil_div(M, R), b_panels = ceil_div(N, C), m_blocks = ceil_div(M, kBlockM);
+  const bool many_rows = m_blocks >= 16 && M >= N;
+  // No sum depends on how the columns are cut, so it may follow the number of threads.
+  const int64_t tasks = num_threads() == 1 ? 1 : 4 * num_threads();
+  const int64_t piece = max64(1, min64(kGroupN, b_panels / tasks)), pieces = ceil_div(b_panels, piece);
+  const int64_t group = ceil_div(a_panels, min64(m_blocks, ceil_div(tasks, pieces))), groups = ceil_div(a_panels, group);
+  Scratch<T> whole((many_rows ? b_panels * kPanelB : a_panels * kPanelA) * min64(k_blocks, kPassBlocks + 1));
+  for (int64_t kb = 0, blocks; kb < k_blocks; kb += blocks) {
+    blocks = min64(k_blocks - kb, k_blocks - kb == kPassBlocks + 1 ? kPassBlocks + 1 : kPassBlocks);
+    const bool first = kb == 0, last = kb + blocks == k_blocks;
+    const int64_t depth = min64(K - kb * kBlockK, blocks * kBlockK);
+    const auto fill_a = [&](T* panels, int64_t i, int64_t k) {
+      pack_a(panels, i * R, min64(M - i * R, R), (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK));
+    };
+    const auto fill_b = [&](T* panels, int64_t j, int64_t k) {
+      pack_b(panels, j * C, min64(N - j * C, C), (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK));
+    };
+    const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t j) {
+      const int64_t rows = min64(M - i * R, R), columns = min64(N - j * C, C);
+      const bool biased = finish.bias && (finish.scale ? last : first);
+      const Store<T> tile{c + i * R * ldc + j * C, ldc, accumulate || !first, biased ? finish.bias + j * C : nullptr,
+                          finish.relu && last, finish.scale && last ? finish.scale + j * C : nullptr, last ? finish.residual : 0};
+      constexpr int64_t pitch = kByColumns ? 1 : kPitch, step = kByColumns ? kColumnStep : 1;
+      if (columns <= Vec<T>::lanes)
+        micro_kernel<T, 1, pitch, step>(a, b, depth, tile, rows, columns);
+      else
+        micro_kernel<T, kPanelVectors, pitch, step>(a, b, depth, tile, rows, columns);
+    };
+    const int64_t size_a = blocks * kPanelA, size_b = blocks * kPanelB;
+    if (many_rows) {
+      parallel_for(b_panels, 2, [&](int64_t begin, int64_t end) {
+        for (int64_t p = begin * blocks; p < end * blocks; ++p) fill_b(whole.data + p * kPanelB, p / blocks, p % blocks);
+      });
+      parallel_for(m_blocks, 1, [&](int64_t begin, int64_t end) {
+        Scratch<T> own(kGroupM * size_a);
+        for (int64_t i0 = begin * kGroupM; i0 < min64(a_panels, end * kGroupM); i0 += kGroupM) {
+          const int64_t panels = min64(a_panels - i0, kGroupM);
+          for (int64_t p = 0; p < panels * blocks; ++p) fill_a(own.data + p * kPanelA, i0 + p / blocks, p % blocks);
+          for (int64_t j0 = 0; j0 < b_panels; j0 += kGroupN)
+            for (int64_t i = 0; i < panels; ++i)
+              for (int64_t j = j0; j < min64(b_panels, j0 + kGroupN); ++j)
+                multiply(own.data + i * size_a, whole.data + j * size_b, i0 + i, j);
         }
+      });
+      continue;
+    }
+    parallel_for(a_panels, 2, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin * blocks; p < end * blocks; ++p) fill_a(whole.data + p * kPanelA, p / blocks, p % blocks);
+    });
+    parallel_for(pieces * groups, 1, [&](int64_t begin, int64_t end) {
+      Scratch<T> own(piece * size_b);
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t i0 = t % groups * group, j0 = t / groups * piece, panels = min64(b_panels - j0, piece);
+        for (int64_t p = 0; p < panels * blocks; ++p) fill_b(own.data + p * kPanelB, j0 + p / blocks, p % blocks);
+        for (int64_t i = i0; i < min64(a_panels, i0 + group); ++i)
+          for (int64_t j = 0; j < panels; ++j) multiply(whole.data + i * size_a, own.data + j * size_b, i, j0 + j);
       }
     });
-    return;
   }
-  Scratch<T> whole(a_panels * k_blocks * Tile<T>::a_panel);  // panel (k, i) at k * a_panels + i
-  parallel_for(a_panels * k_blocks, 4, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) fill_a(whole.data + p * Tile<T>::a_panel, p % a_panels, p / a_panels);
-  });
-  constexpr int64_t kMostPanels = 4;  // of B at a time: a block that stays in L2
-  const int64_t piece = max64(1, min64(kMostPanels, b_panels / kTasks)), pieces = ceil_div(b_panels, piece);
-  const int64_t group = ceil_div(a_panels, min64(m_blocks, ceil_div(kTasks, pieces))), groups = ceil_div(a_panels, group);
-  parallel_for(pieces * groups, 1, [&](int64_t begin, int64_t end) {
-    Scratch<T> own(piece * Tile<T>::b_panel);
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t i0 = t % groups * group, j0 = t / groups * piece;
-      const int64_t rows = min64(M - i0 * R, group * R), panels = min64(b_panels - j0, piece);
-      for (int64_t kb = 0; kb < k_blocks; ++kb) {
-        for (int64_t j = 0; j < panels; ++j) fill_b(own.data + j * Tile<T>::b_panel, j0 + j, kb);
-        for (int64_t i = 0; i < rows; i += kBlockM)  // so many rows of A stay in L2 while they meet all of these columns
-          multiply(whole.data + (kb * a_panels + i0 + i / R) * Tile<T>::a_panel, own.data, i0 * R + i, min64(rows - i, kBlockM),
-                   j0 * C, min64(N - j0 * C, panels * C), kb);
-      }
-    }
-  });
 }
+
+// Whether the outputs are so few beside K that gemm_long_k pays: otherwise a product has enough columns to share.
+inline bool sums_are_long(int64_t M, int64_t N, int64_t K) { return K >= 16 * kBlockK && M * N * 64 < K * (M + N); }
 
 // Few outputs from a long K (weight gradients): K is cut into fixed chunks, each summed into its own copy of C, and the
 // copies are added in order. C is contiguous.

@@ -27,8 +27,12 @@ void matmul_typed(const MatmulArgs& args) {
       if (bs[1] == 1) return few_rows_by_dots<T>(M, N, K, a, as[1], b, bs[2], out, ldc, bias);
       if (bs[2] == 1) return few_rows_by_axpy<T>(M, N, K, a, as[1], b, bs[1], out, ldc, bias);
     }
-    if (!bias && ldc == N && K >= 16 * kBlockK && M * N * 16 < K * (M + N))
+    if (!bias && ldc == N && sums_are_long(M, N, K))
       gemm_long_k<T>(M, N, K, pack_a, pack_b, out);
+    else if (as[1] == 1 && as[2] != 1)
+      gemm<T, true>(M, N, K, [=](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {
+        pack_a_columns(panel, a + i + k * as[2], as[2], rows, kc);
+      }, pack_b, out, ldc, {bias});
     else
       gemm<T>(M, N, K, pack_a, pack_b, out, ldc, {bias});
   };

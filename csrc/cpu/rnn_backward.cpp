@@ -201,10 +201,10 @@ struct Backward {
     const auto pack_a = [=](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {
       pack_a_strided(panel, lhs + k * ld + i, 1, ld, rows, kc);
     };
-    if (g.rows >= 16 * kBlockK && M * N * 16 < g.rows * (M + N))
-      gemm_long_k<T>(M, N, g.rows, pack_a, pack_b, out);
-    else
-      gemm<T>(M, N, g.rows, pack_a, pack_b, out, N);
+    if (sums_are_long(M, N, g.rows)) return gemm_long_k<T>(M, N, g.rows, pack_a, pack_b, out);
+    gemm<T, true>(M, N, g.rows, [=](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {
+      pack_a_columns(panel, lhs + k * ld + i, ld, rows, kc);
+    }, pack_b, out, N);
   }
 
   void bias_gradients() {
