@@ -7,6 +7,15 @@ namespace {
 
 constexpr int64_t kManyWeights = 1 << 16;  // fewer are packed in no time
 
+// ReLU behind the products that store their sums another way than gemm.
+template <class T>
+void rectify_rows(int64_t M, int64_t N, T* c, int64_t ldc) {
+  parallel_for(M, max64(1, 65536 / max64(1, N)), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t j = 0; j < N; j += Vec<T>::lanes) rectify(Vec<T>::load_n(c + i * ldc + j, N - j)).store_n(c + i * ldc + j, N - j);
+  });
+}
+
 template <class T>
 void matmul_typed(const MatmulArgs& args) {
   const int64_t M = args.out.shape[1], N = args.out.shape[2], K = args.a.shape[2];
@@ -23,18 +32,22 @@ void matmul_typed(const MatmulArgs& args) {
     };
     T* out = args.out.as<T>() + batch * args.out.strides[0];
     const int64_t ldc = args.out.strides[1];
-    if (M <= kFewRows && N * K >= kManyWeights && as[2] == 1) {
-      if (bs[1] == 1) return few_rows_by_dots<T>(M, N, K, a, as[1], b, bs[2], out, ldc, bias);
-      if (bs[2] == 1) return few_rows_by_axpy<T>(M, N, K, a, as[1], b, bs[1], out, ldc, bias);
-    }
-    if (!bias && ldc == N && sums_are_long(M, N, K))
+    const bool few = M <= kFewRows && N * K >= kManyWeights && as[2] == 1;
+    if (few && bs[1] == 1) {
+      few_rows_by_dots<T>(M, N, K, a, as[1], b, bs[2], out, ldc, bias);
+    } else if (few && bs[2] == 1) {
+      few_rows_by_axpy<T>(M, N, K, a, as[1], b, bs[1], out, ldc, bias);
+    } else if (!bias && ldc == N && sums_are_long(M, N, K)) {
       gemm_long_k<T>(M, N, K, pack_a, pack_b, out);
-    else if (as[1] == 1 && as[2] != 1)
-      gemm<T, true>(M, N, K, [=](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {
+    } else if (as[1] == 1 && as[2] != 1) {
+      const auto pack_columns = [=](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {
         pack_a_columns(panel, a + i + k * as[2], as[2], rows, kc);
-      }, pack_b, out, ldc, {bias});
-    else
-      gemm<T>(M, N, K, pack_a, pack_b, out, ldc, {bias});
+      };
+      return gemm<T, true>(M, N, K, pack_columns, pack_b, out, ldc, {bias, args.relu});
+    } else {
+      return gemm<T>(M, N, K, pack_a, pack_b, out, ldc, {bias, args.relu});
+    }
+    if (args.relu) rectify_rows<T>(M, N, out, ldc);
   };
   const int64_t batches = args.out.shape[0];
   if (batches == 1) return one(0);

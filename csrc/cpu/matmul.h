@@ -1,4 +1,4 @@
-// Batched matrix product: out[b] = a[b] x b[b] (+ bias per column).
+// Batched matrix product: out[b] = a[b] x b[b] (+ bias per column), then perhaps ReLU.
 #pragma once
 #include "core/array.h"
 #include "core/cpu.h"
@@ -10,6 +10,7 @@ struct MatmulArgs {
   Array b;     // [batch, K, N], any strides
   Array bias;  // [N] contiguous, or no axes and no data
   Array out;   // [batch, M, N], rows contiguous
+  bool relu = false;  // negative sums become 0 where they are stored
 };
 PYDL_KERNEL(matmul_batched, void(const MatmulArgs& args));
 

@@ -107,6 +107,7 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
                 return
         take_long_way(node)
     node.owns_gradient = not create_graph and len(outs) == 1 and held_once(outs)
+    node.consumes = not retain_graph and not create_graph
     if op.backward_on_tensors:
         anomaly_enabled = False  # the message shall name this operation, not one that its backward is made of
         try:

@@ -33,6 +33,7 @@ cdef class Node:
     cdef public tuple non_differentiable
     cdef public bint materialize_grads
     cdef public bint owns_gradient  # in backward: nobody else holds the incoming gradient, its memory may be written to
+    cdef bint consumes              # in backward: nobody will ask for the saved arrays again
     cdef public bint can_remake     # op.remake(ctx) gives the one output again at the price of a pass over memory
     cdef object remade              # weak reference to that output, for as long as someone holds it
     cdef object rule           # MapRule of an element-wise function recorded by the short way (maps.pxi)
@@ -46,6 +47,30 @@ cdef class Node:
     def mark_non_differentiable(self, *outputs):
         """Name outputs (by identity) that have no gradient, such as indices."""
         self.non_differentiable = outputs
+
+    def owns_saved(self, Py_ssize_t index):
+        """In backward: whether the saved input at this index is held by this node and one variable of the caller alone, memory
+        and views included, so that its memory may be written to."""
+        cdef Saved s = self.saved_list[index]
+        cdef PyObject* t = <PyObject*>s.tensor  # borrowed, as what follows: counting must not count itself
+        cdef PyObject* first
+        cdef PyObject* array = <PyObject*>s.array
+        if not self.consumes or s.tensor is None or s.maker is not None or s.tensor.node is None:
+            return False
+        cdef bint is_view = s.tensor._base is not None
+        if refcount(t) != (1 if is_view else 2) or refcount(array) != 3:  # kept, of the tensor, of the caller
+            return False
+        cdef Py_ssize_t views = 1
+        if is_view:
+            first = <PyObject*>s.tensor._base  # whose version is counted, and who lives for that alone
+            if (<TensorCore>first).data is not None:
+                if refcount(first) != 2 or refcount(<PyObject*>(<TensorCore>first).data) != 1:
+                    return False
+                views += (<TensorCore>first).data.base is s.array.base
+        base = s.array.base
+        if not isinstance(base, np.ndarray):
+            return base is not None and views == 1
+        return refcount(<PyObject*>base) == views + 1 and base.base is not None and not isinstance(base.base, np.ndarray)
 
     def watch(self, TensorCore tensor):
         if self.watched is None:

@@ -5,23 +5,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydl import ops
 from pydl.graph.engine import is_grad_enabled, note_object
 from pydl.nn.conv import Conv1d, Conv2d, Conv3d
 from pydl.nn.functional_modules import ReLU
+from pydl.nn.linear import Linear
 from pydl.nn.module import Module
 from pydl.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from pydl.nn.pool import MaxPool1d, MaxPool2d, MaxPool3d
 
-__all__ = ["conv_act", "conv_norm_act", "norm_act"]
+__all__ = ["conv_act", "conv_norm_act", "linear_act", "norm_act"]
 
 _NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
 _CONVOLUTIONS = (Conv1d, Conv2d, Conv3d)
+_FUSED = (*_NORMS, *_CONVOLUTIONS, Linear)
 _MAX_POOLS = (MaxPool1d, MaxPool2d, MaxPool3d)
 
 
 def fuses(layer: Module, activation: Module) -> bool:
-    """Whether one pass computes both: convolution or batch norm, and ReLU, themselves (not subclasses), neither with a hook."""
-    if type(activation) is not ReLU or (type(layer) not in _NORMS and type(layer) not in _CONVOLUTIONS):
+    """Whether one pass computes both: convolution, linear layer or batch norm, and ReLU, themselves (not subclasses), neither
+    with a hook."""
+    if type(activation) is not ReLU or type(layer) not in _FUSED:
         return False
     return not layer.has_hooks() and not activation.has_hooks()
 
@@ -90,6 +94,19 @@ def conv_norm_act(conv: Module, norm: Module, activation: Module | None, input: 
         return norm_act(norm, activation, x, residual)
     x = norm(x)
     return x if residual is None else x + residual
+
+
+def linear_act(linear: Module, activation: Any, input: Any) -> Any:
+    """activation(linear(input)), in one pass for a linear layer and ReLU (the module or the function `pydl.relu`).
+
+    A hook on either must see the values between: then they are called one after the other. The values are the same to the last
+    bit. `Sequential` and the transformer layers do this by themselves.
+    """
+    if activation is ops.relu:
+        both = type(linear) is Linear and not linear.has_hooks()
+    else:
+        both = isinstance(activation, Module) and fuses(linear, activation)
+    return fused(linear, activation, input) if both else activation(linear(input))
 
 
 def norm_act(norm: Module, activation: Module, input: Any, residual: Any = None) -> Any:

@@ -43,8 +43,9 @@ class Linear(Module):
             bound = self.in_features**-0.5 if self.in_features else 0.0
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input: Any) -> Any:
-        return ops.linear(input, self.weight, self.bias)
+    def forward(self, input: Any, relu: bool = False) -> Any:
+        """With ``relu`` negative results become 0 in the same pass over memory (`pydl.nn.linear_act`)."""
+        return ops.linear(input, self.weight, self.bias, relu=relu)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

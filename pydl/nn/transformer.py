@@ -15,6 +15,7 @@ from pydl.nn import init
 from pydl.nn.attention import KeyValueCache, MultiheadAttention
 from pydl.nn.containers import ModuleList
 from pydl.nn.dropout import Dropout
+from pydl.nn.fusion import linear_act
 from pydl.nn.linear import Linear
 from pydl.nn.module import Module
 from pydl.nn.norm import LayerNorm
@@ -80,7 +81,7 @@ class _Layer(Module):
         self.activation = _activation(activation)
 
     def _feed_forward(self, x: Any) -> Any:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+        return self.linear2(self.dropout(linear_act(self.linear1, self.activation, x)))
 
     def _residual(self, i: int, x: Any, block: Callable[[Any], Any]) -> Any:
         """x + block(norm(x)), or norm(x + block(x)) (Xiong et al. 2020 compare the two)."""

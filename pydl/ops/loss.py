@@ -162,8 +162,9 @@ class CrossEntropy(Op):
     def backward(ctx: Any, g: np.ndarray) -> np.ndarray:
         x, target, stats = ctx.saved
         factors, ignore_index, smoothing, divisor = ctx.args
+        owned = ctx.owns_saved(0)
         rows, numbers = _scores_last(x), np.ascontiguousarray(target, np.int64)
-        dx = empty_like(rows)
+        dx = rows if owned else empty_like(rows)  # element by element: the gradient may take the place of the scores
         _core.cross_entropy_backward(rows, numbers, factors, ignore_index, smoothing, stats, contiguous(g), dx, divisor)
         return np.moveaxis(dx.reshape(x.shape[0], *x.shape[2:], x.shape[1]), -1, 1)
 

@@ -19,11 +19,11 @@ from pydl.ops.shape import reshape, squeeze, transpose, unsqueeze
 __all__ = ["addmm", "bmm", "dot", "linear", "matmul", "mm", "mv", "outer"]
 
 
-def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """a[..., M, K] x b[..., K, N] (+ bias[N]) on ndarrays; leading axes broadcast, any strides."""
+def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, relu: bool = False) -> np.ndarray:
+    """a[..., M, K] x b[..., K, N] (+ bias[N], then ReLU) on ndarrays; leading axes broadcast, any strides."""
     if a.ndim == 2 and b.ndim == 2:
         out = empty((a.shape[0], b.shape[1]), a.dtype)
-        _core.matmul(a, b, bias, out)
+        _core.matmul(a, b, bias, out, relu)
         return out
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     m, n = a.shape[-2], b.shape[-1]
@@ -37,7 +37,7 @@ def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.nda
             return np.broadcast_to(x.reshape(x.shape[-2:]), (count, *x.shape[-2:]))
         return reshaped(np.broadcast_to(x, (*batch, *x.shape[-2:])), (count, *x.shape[-2:]))
 
-    _core.matmul(stacked(a), stacked(b), bias, out.reshape(count, m, n))
+    _core.matmul(stacked(a), stacked(b), bias, out.reshape(count, m, n), relu)
     return out
 
 
@@ -164,13 +164,37 @@ def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1
     return mul(input, beta) + mul(mm(mat1, mat2), alpha)
 
 
+def behind_relu(g: np.ndarray, y: np.ndarray, bias: bool, in_place: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """The gradient where the result y of a ReLU is positive, else 0; and with `bias` its sum over all rows."""
+    source, shape = contiguous(g), (math.prod(g.shape[:-1]), g.shape[-1], 1)  # channels last, without extent in space
+    masked = source if in_place or source is not g else empty(g.shape, g.dtype)
+    sums = empty(g.shape[-1:], g.dtype) if bias else None
+    _core.conv_relu_gradient(source.reshape(shape), y.reshape(shape), masked.reshape(shape), sums)
+    return masked, sums
+
+
+class BehindReLU(Op):
+    """`behind_relu` without sums, to be differentiated again."""
+
+    name, backward_on_tensors = "behind_relu", True
+
+    @staticmethod
+    def forward(ctx: Any, g: np.ndarray, y: np.ndarray) -> np.ndarray:
+        ctx.save(y)
+        return behind_relu(g, y, False, False)[0]
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return apply(BehindReLU, g, ctx.saved[0])
+
+
 class Linear(Op):
-    """y = x W^T + b with the bias added in the product's last step."""
+    """y = x W^T + b with the bias added in the product's last step, then perhaps ReLU."""
 
     name, backward_on_tensors = "linear", True
 
     @staticmethod
-    def shape(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> Shape:
+    def shape(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool = False) -> Shape:
         if weight.ndim != 2:
             raise ShapeError(f"[linear] weight must be (out_features, in_features), got shape {weight.shape}")
         if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
@@ -183,21 +207,25 @@ class Linear(Op):
         return (*x.shape[:-1], weight.shape[0])
 
     @staticmethod
-    def forward(ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    def forward(ctx: Any, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool = False) -> np.ndarray:
         shape = Linear.shape(x, weight, bias)
         check_floating("linear", input=x, weight=weight, bias=bias)
-        ctx.save(x, weight)
         rows = reshaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
-        return gemm(rows, weight.T, None if bias is None else contiguous(bias)).reshape(shape)
+        y = gemm(rows, weight.T, None if bias is None else contiguous(bias), relu).reshape(shape)
+        ctx.save(x, weight, y if relu else None)
+        return y
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        x, weight = ctx.saved
+        x, weight, y = ctx.saved
         if not is_grad_enabled():  # nobody will differentiate this again
-            found = run_observed(LinearGradients, g.data, x.data, weight.data, ctx.needs)
+            found = run_observed(LinearGradients, g.data, x.data, weight.data, ctx.needs, None if y is None else y.data,
+                                 ctx.owns_gradient)
             return tuple(None if d is None else wrap(d) for d in found)
-        rows = reshape(g, (math.prod(g.data.shape[:-1]), g.data.shape[-1]))
         dx = dw = db = None
+        if y is not None:
+            g = apply(BehindReLU, g, y)
+        rows = reshape(g, (math.prod(g.data.shape[:-1]), g.data.shape[-1]))
         if ctx.needs[0]:
             dx = reshape(apply(Matmul, rows, weight), x.data.shape)
         if ctx.needs[1]:
@@ -214,29 +242,33 @@ class Linear(Op):
 
 
 class LinearGradients(Op):
-    """The gradients of `Linear` for input, weight and bias, on arrays; None where one is not wanted."""
+    """The gradients of `Linear` for input, weight and bias, on arrays; None where one is not wanted. Behind ReLU its result is
+    given too, and whether the gradient that came may be written to."""
 
     name = "linear_backward"
 
     @staticmethod
     def forward(
-        ctx: Any, g: np.ndarray, x: np.ndarray, weight: np.ndarray, needs: tuple[bool, ...]
+        ctx: Any, g: np.ndarray, x: np.ndarray, weight: np.ndarray, needs: tuple[bool, ...], y: np.ndarray | None = None,
+        in_place: bool = False,
     ) -> tuple[np.ndarray | None, ...]:
         outputs, inputs = weight.shape
-        rows = g if g.ndim == 2 else reshaped(g, (g.size // outputs if outputs else math.prod(g.shape[:-1]), outputs))
         dx = dw = db = None
+        if y is not None:
+            g, db = behind_relu(g, y, needs[2], in_place)
+        rows = g if g.ndim == 2 else reshaped(g, (g.size // outputs if outputs else math.prod(g.shape[:-1]), outputs))
         if needs[0]:
             dx = gemm(rows, weight)
             dx = dx if x.ndim == 2 else dx.reshape(x.shape)
         if needs[1]:
             dw = gemm(rows.T, x if x.ndim == 2 else reshaped(x, (rows.shape[0], inputs)))
-        if needs[2]:
+        if needs[2] and y is None:
             db = sum_rows(rows)
         return dx, dw, db
 
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
-        g, x, weight, needs = args
+        g, x, weight, needs = args[:4]
         flops = 2 * g.size * weight.shape[1] * (needs[0] + needs[1]) + g.size * needs[2]
         arrays = needs[0] * (g.nbytes + weight.nbytes + x.nbytes) + needs[1] * (g.nbytes + weight.nbytes + x.nbytes)
         return Cost(flops, arrays + g.nbytes * needs[2])
@@ -253,9 +285,9 @@ def sum_rows(rows: np.ndarray) -> np.ndarray:
 _SUM = _core.REDUCTIONS["sum"]
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Any:
-    """y = x W^T + b.
+def linear(input: Any, weight: Any, bias: Any = None, *, relu: bool = False) -> Any:
+    """y = x W^T + b; with ``relu`` negative results become 0 in the same pass over memory.
 
     Shapes: input (..., in_features), weight (out_features, in_features), bias (out_features) -> (..., out_features).
     """
-    return apply(Linear, input, weight, bias)
+    return apply(Linear, input, weight, bias, relu)
