@@ -36,7 +36,7 @@ def cross_entropy_peak(hold, view, **options):
 @pytest.mark.parametrize("view", [False, True])
 def test_gradient_of_scores_takes_their_place(view):
     exact, grown = cross_entropy_peak(lambda y: None, view)
-    for hold in (lambda y: y, lambda y: y.detach(), lambda y: y[1:], lambda y: y.reshape(C, N), lambda y: pydl.from_numpy(y.data)):
+    for hold in (lambda y: y, lambda y: y.detach(), lambda y: y[1:], lambda y: y.reshape(C, N)):
         found, more = cross_entropy_peak(hold, view)
         np.testing.assert_array_equal(found, exact)
         assert more >= grown + 4 * N * C
@@ -50,7 +50,7 @@ def test_a_leaf_is_never_written_to():
     before = x.detach().numpy().copy()
     nn.functional.cross_entropy(x, pydl.zeros(N, dtype=pydl.int64)).backward()
     np.testing.assert_array_equal(x.detach().numpy(), before)
-    assert x.grad is not None and np.abs(x.grad.numpy()).max() > 0
+    assert np.abs(x.grad.numpy()).max() > 0
 
 
 def test_what_another_operation_kept_is_not_written_to():
@@ -80,10 +80,9 @@ def test_gradients_of_several_consumers_are_added_in_place():
     for keep in (False, True):
         x = pydl.from_numpy(np.random.default_rng(1).normal(size=(N, C)).astype(np.float32)).requires_grad_()
         y = x * 1.0
-        seen = []
         z = y * 2.0 + y * 3.0 + y * 5.0
         if keep:
-            y.register_hook(lambda g: seen.append(g.numpy().copy()))
+            y.register_hook(lambda g: g.detach())
         z.sum().backward()
         np.testing.assert_array_equal(x.grad.numpy(), np.full((N, C), 10.0, np.float32))
         exact = x.grad.numpy() if exact is None else exact
