@@ -296,9 +296,9 @@ void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pac
   constexpr int64_t kGroupM = kBlockM / R, kGroupN = 4;  // panels that stay in L2 together
   const int64_t k_blocks = max64(1, ceil_div(K, kBlockK));  // K = 0: one empty block writes the zeros (and the bias)
   const int64_t a_panels = ceil_div(M, R), b_panels = ceil_div(N, C), m_blocks = ceil_div(M, kBlockM);
-  const bool many_rows = m_blocks >= 16 && M >= N;
-  // No sum depends on how the columns are cut, so it may follow the number of threads.
+  // No sum depends on how rows and columns are cut, so that may follow the number of threads.
   const int64_t tasks = num_threads() == 1 ? 1 : 4 * num_threads();
+  const bool many_rows = m_blocks >= tasks && M > N;
   const int64_t piece = max64(1, min64(kGroupN, b_panels / tasks)), pieces = ceil_div(b_panels, piece);
   const int64_t group = ceil_div(a_panels, min64(m_blocks, ceil_div(tasks, pieces))), groups = ceil_div(a_panels, group);
   Scratch<T> whole((many_rows ? b_panels * kPanelB : a_panels * kPanelA) * min64(k_blocks, kPassBlocks + 1));
