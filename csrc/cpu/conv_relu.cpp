@@ -10,39 +10,37 @@ namespace {
 // Sums are those of a `reduce` over rows, to the bit: bursts of rows within pieces, the pieces pairwise.
 constexpr int64_t kPiece = 256, kBurst = 16, kPanel = 4;
 
-// At most kBurst rows of `columns` <= Vectors vectors of lanes; sums of dx are added to `sums`.
+// Rows of `columns` <= kPanel vectors of lanes; sums of dx go to `sums`.
 template <int64_t Vectors, class T>
-PYDL_INLINE void mask_panel(const T* dy, const T* y, T* dx, int64_t rows, int64_t pitch, int64_t columns, T* sums) {
+void mask_panel(const T* dy, const T* y, T* dx, int64_t rows, int64_t pitch, int64_t columns, T* sums) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes;
   const int64_t last = columns - (Vectors - 1) * L;
-  V a[Vectors];
-  for (int64_t k = 0; k < Vectors; ++k) a[k] = V::zero();
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t k = 0; k < Vectors; ++k) {
-      const int64_t at = r * pitch + k * L, n = k < Vectors - 1 ? L : last;
-      const V d = select(V::load_n(y + at, n) > 0.0, V::load_n(dy + at, n), V::zero());
-      d.store_n(dx + at, n);
-      a[k] += d;
-    }
-  for (int64_t k = 0; k < Vectors; ++k) {
-    const int64_t n = k < Vectors - 1 ? L : last;
-    (V::load_n(sums + k * L, n) + a[k]).store_n(sums + k * L, n);
+  V total[Vectors];
+  for (int64_t k = 0; k < Vectors; ++k) total[k] = V::zero();
+  for (int64_t r = 0; r < rows;) {
+    const int64_t end = r + kBurst < rows ? r + kBurst : rows;
+    V a[Vectors];
+    for (int64_t k = 0; k < Vectors; ++k) a[k] = V::zero();
+    for (; r < end; ++r)
+      for (int64_t k = 0; k < Vectors; ++k) {
+        const int64_t at = r * pitch + k * L, n = k < Vectors - 1 ? L : last;
+        const V d = select(V::load_n(y + at, n) > 0.0, V::load_n(dy + at, n), V::zero());
+        d.store_n(dx + at, n);
+        a[k] += d;
+      }
+    for (int64_t k = 0; k < Vectors; ++k) total[k] += a[k];
   }
+  for (int64_t k = 0; k < Vectors; ++k) total[k].store_n(sums + k * L, k < Vectors - 1 ? L : last);
 }
 
-// A burst after the other, each over all channels: memory is read nearly in order.
 template <class T>
 void mask_piece(const T* dy, const T* y, T* dx, int64_t rows, int64_t channels, T* sums) {
   constexpr int64_t L = Vec<T>::lanes, C = kPanel * L;
-  std::memset(sums, 0, static_cast<size_t>(channels) * sizeof(T));
-  for (int64_t r = 0; r < rows; r += kBurst) {
-    const int64_t n = rows - r < kBurst ? rows - r : kBurst, at = r * channels;
-    int64_t c = 0;
-    for (; c + C <= channels; c += C) mask_panel<kPanel>(dy + at + c, y + at + c, dx + at + c, n, channels, C, sums + c);
-    for (; c < channels; c += L)
-      mask_panel<1>(dy + at + c, y + at + c, dx + at + c, n, channels, channels - c < L ? channels - c : L, sums + c);
-  }
+  int64_t c = 0;
+  for (; c + C <= channels; c += C) mask_panel<kPanel>(dy + c, y + c, dx + c, rows, channels, C, sums + c);
+  for (; c < channels; c += L)
+    mask_panel<1>(dy + c, y + c, dx + c, rows, channels, channels - c < L ? channels - c : L, sums + c);
 }
 
 template <class T>

@@ -164,24 +164,23 @@ def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1
     return mul(input, beta) + mul(mm(mat1, mat2), alpha)
 
 
-def behind_relu(g: np.ndarray, y: np.ndarray, bias: bool, in_place: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """The gradient where the result y of a ReLU is positive, else 0; and with `bias` its sum over all rows."""
-    source, shape = contiguous(g), (math.prod(g.shape[:-1]), g.shape[-1], 1)  # channels last, without extent in space
+def behind_relu(g: np.ndarray, y: np.ndarray, in_place: bool) -> np.ndarray:
+    """The gradient where the result y of a ReLU is positive, else 0."""
+    source = contiguous(g)
     masked = source if in_place or source is not g else empty(g.shape, g.dtype)
-    sums = empty(g.shape[-1:], g.dtype) if bias else None
-    _core.conv_relu_gradient(source.reshape(shape), y.reshape(shape), masked.reshape(shape), sums)
-    return masked, sums
+    _core.map(_RELU_GRAD, (source, y), masked)
+    return masked
 
 
 class BehindReLU(Op):
-    """`behind_relu` without sums, to be differentiated again."""
+    """`behind_relu`, to be differentiated again."""
 
     name, backward_on_tensors = "behind_relu", True
 
     @staticmethod
     def forward(ctx: Any, g: np.ndarray, y: np.ndarray) -> np.ndarray:
         ctx.save(y)
-        return behind_relu(g, y, False, False)[0]
+        return behind_relu(g, y, False)
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
@@ -255,14 +254,14 @@ class LinearGradients(Op):
         outputs, inputs = weight.shape
         dx = dw = db = None
         if y is not None:
-            g, db = behind_relu(g, y, needs[2], in_place)
+            g = behind_relu(g, y, in_place)
         rows = g if g.ndim == 2 else reshaped(g, (g.size // outputs if outputs else math.prod(g.shape[:-1]), outputs))
         if needs[0]:
             dx = gemm(rows, weight)
             dx = dx if x.ndim == 2 else dx.reshape(x.shape)
         if needs[1]:
             dw = gemm(rows.T, x if x.ndim == 2 else reshaped(x, (rows.shape[0], inputs)))
-        if needs[2] and y is None:
+        if needs[2]:
             db = sum_rows(rows)
         return dx, dw, db
 
@@ -282,7 +281,7 @@ def sum_rows(rows: np.ndarray) -> np.ndarray:
     return out.reshape(rows.shape[1])
 
 
-_SUM = _core.REDUCTIONS["sum"]
+_SUM, _RELU_GRAD = _core.REDUCTIONS["sum"], _core.MAPS["relu_grad"]
 
 
 def linear(input: Any, weight: Any, bias: Any = None, *, relu: bool = False) -> Any:
