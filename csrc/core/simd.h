@@ -151,12 +151,26 @@ template <class T> PYDL_INLINE Mask<T> operator&(Mask<T> a, Mask<T> b) { return 
 template <class T> PYDL_INLINE Mask<T> operator|(Mask<T> a, Mask<T> b) { return {a.m | b.m}; }
 
 template <class T> PYDL_INLINE Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) { return {m.m ? a.v : b.v}; }
+// Keeps a load apart from the mask that is then applied: as one masked load it would wait for the numbers that the mask is
+// made of, and two misses of the cache would follow each other.
+template <class T>
+PYDL_INLINE Vec<T> loaded(Vec<T> a) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(a.v));
+#endif
+  return a;
+}
+
 template <class T> PYDL_INLINE Mask<T> is_nan(Vec<T> a) { return {a.v != a.v}; }
 // a * b + c; contracted to one FMA where the instruction set has it.
 template <class T> PYDL_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) { return {a.v * b.v + c.v}; }
 // NaN in `a` gives `b`; a NaN in `b` gives NaN (as the x86 instruction): kernels that must keep NaN say so themselves.
 template <class T> PYDL_INLINE Vec<T> max(Vec<T> a, Vec<T> b) { return {a.v > b.v ? a.v : b.v}; }
 template <class T> PYDL_INLINE Vec<T> min(Vec<T> a, Vec<T> b) { return {a.v < b.v ? a.v : b.v}; }
+#if defined(__AVX512F__)  // gcc makes a comparison and a masked copy of the above
+PYDL_INLINE Vec<float> max(Vec<float> a, Vec<float> b) { return {_mm512_maskz_max_ps(0xffff, a.v, b.v)}; }
+PYDL_INLINE Vec<float> min(Vec<float> a, Vec<float> b) { return {_mm512_maskz_min_ps(0xffff, a.v, b.v)}; }
+#endif
 // Bounds that let NaN through: a comparison with NaN is false and gives the second argument.
 template <class T> PYDL_INLINE Vec<T> at_most(Vec<T> a, double b) { return min(Vec<T>::splat(static_cast<T>(b)), a); }
 template <class T> PYDL_INLINE Vec<T> at_least(Vec<T> a, double b) { return max(Vec<T>::splat(static_cast<T>(b)), a); }

@@ -6,11 +6,26 @@
 namespace pydl {
 namespace {
 
+// t[0] + t[1] x + t[2] x^2 ... joined in pairs (Estrin): the chain of dependent products is log2 N long. Horner's, N long, leaves
+// the units waiting for each other: too few vectors are under way at once.
 template <class T, size_t N>
-PYDL_INLINE Vec<T> polynomial(Vec<T> x, const T (&c)[N]) {  // Horner, highest power first
-  Vec<T> r = Vec<T>::splat(c[0]);
-  for (size_t i = 1; i < N; ++i) r = fma(r, x, Vec<T>::splat(c[i]));
-  return r;
+PYDL_INLINE Vec<T> join_pairs(const Vec<T> (&t)[N], Vec<T> x) {
+  if constexpr (N == 1) {
+    return t[0];
+  } else {
+    Vec<T> half[(N + 1) / 2];
+#pragma GCC unroll 8
+    for (size_t i = 0; i < N / 2; ++i) half[i] = fma(t[2 * i + 1], x, t[2 * i]);
+    if constexpr (N % 2) half[N / 2] = t[N - 1];
+    return join_pairs(half, x * x);
+  }
+}
+template <class T, size_t N>
+PYDL_INLINE Vec<T> polynomial(Vec<T> x, const T (&c)[N]) {  // highest power first
+  Vec<T> t[N];
+#pragma GCC unroll 16
+  for (size_t i = 0; i < N; ++i) t[i] = Vec<T>::splat(c[N - 1 - i]);
+  return join_pairs(t, x);
 }
 
 // exp(x) = (1 + q) 2^n with n the integer nearest to x log2(e). `shifted` holds n in its lowest bits.
@@ -119,22 +134,36 @@ PYDL_INLINE Vec<float> erf(Vec<float> x) {
   return select(is_nan(x), x, select(a > 1.0, far, x * polynomial(z, t)));
 }
 
-// The normal distribution function, P(X <= x). log P(X > t) is close to a parabola: a polynomial on [0, 8], least squares
-// reweighted towards the least largest error of P (7e-8 with the roundings; of small P the relative error is below 4e-6 to
-// x = -5.5, where 0.5 (1 + erf) has lost all digits).
-PYDL_INLINE Vec<float> normal_cdf(Vec<float> x) {
-  constexpr float c[] = {-8.718946398e-11f, 4.486835792e-09f,  -1.026925602e-07f, 1.375672809e-06f, -1.187483940e-05f,
-                         6.720868987e-05f,  -2.225923527e-04f, 3.396610555e-05f,  4.794084933e-03f, -3.634447232e-02f,
-                         -3.183072209e-01f, -7.978848219e-01f, -6.931471825e-01f};
-  const Vec<float> t = abs(x);
-  const Exponential e = bounded_exp(polynomial(at_most(t, 8.0), c));
-  const Vec<float> tail = select(t > 8.0, Vec<float>::zero(), fma(e.q, e.scale, e.scale));
-  return select(x > 0.0, 1.0 - tail, tail);
+// 2^x for x below 127; 0 from -127 down (and 0 instead of denormal numbers). NaN stays NaN.
+PYDL_INLINE Exponential bounded_exp2(Vec<float> x) {
+  constexpr float c[] = {1.5353362e-4f, 1.3398874e-3f, 9.6184373e-3f, 5.5503324e-2f, 2.4022648e-1f, 6.9314720e-1f};
+  constexpr float magic = 12582912.0f + 127.0f;  // 1.5 * 2^23 rounds to the nearest integer, 127 is the exponent's bias
+  x = at_least(x, -127.0);
+  const Vec<float> shifted = x + magic, r = x - (shifted - magic);
+  return {polynomial(r, c) * r, {(Raw<float>::type)((Raw<float>::bits)shifted.v << 23)}};
 }
-// Its density, exp(-x^2 / 2) / sqrt(2 pi).
-PYDL_INLINE Vec<float> normal_density(Vec<float> x) {
-  const Exponential e = bounded_exp(at_least(-0.5 * x * x, -87.0));
-  return fma(e.q, e.scale, e.scale) * 0.39894228040143267794;
+
+// P(X > t) of the normal distribution for t >= 0 as 2^p(t): log2 P is close to a parabola. p by least squares on [0, 8], weighted
+// towards the least largest error of P (9e-8 with the roundings; the relative error is below 5e-6 to t = 5.5); beyond 8 it
+// falls faster than log2 P.
+PYDL_INLINE Exponential normal_tail(Vec<float> t) {
+  constexpr float c[] = {-1.408126672e-08f, 4.833652540e-07f,  -6.996544859e-06f, 5.383262709e-05f,
+                         -2.042696107e-04f, -1.496000325e-04f, 7.119756508e-03f,  -5.255047053e-02f,
+                         -4.591876248e-01f, -1.151107887e+00f, -9.999999384e-01f};
+  return bounded_exp2(polynomial(t, c));
+}
+// x P(X <= x), as max(x, 0) - |x| P(X > |x|): 0 at minus infinity.
+PYDL_INLINE Vec<float> gelu(Vec<float> x) {
+  const Vec<float> t = at_most(abs(x), 100.0);
+  const Exponential tail = normal_tail(t);
+  const Vec<float> s = t * tail.scale;
+  return max(Vec<float>::zero(), x) - fma(s, tail.q, s);
+}
+// Its derivative, P(X <= x) + x exp(-x^2 / 2) / sqrt(2 pi).
+PYDL_INLINE Vec<float> gelu_slope(Vec<float> x) {
+  const Exponential tail = normal_tail(at_most(abs(x), 100.0)), density = bounded_exp2(-0.72134752044448170368 * x * x);
+  const Vec<float> p = fma(tail.q, tail.scale, tail.scale), s = 0.39894228040143267794 * x * density.scale;
+  return select(x > 0.0, 1.0 - p, p) + fma(s, density.q, s);
 }
 
 PYDL_INLINE Vec<double> exp(Vec<double> x) { return per_lane(x, [](double a) { return std::exp(a); }); }
@@ -143,10 +172,14 @@ PYDL_INLINE Vec<double> tanh(Vec<double> x) { return per_lane(x, [](double a) { 
 PYDL_INLINE Vec<double> expm1(Vec<double> x) { return per_lane(x, [](double a) { return std::expm1(a); }); }
 PYDL_INLINE Vec<double> log1p(Vec<double> x) { return per_lane(x, [](double a) { return std::log1p(a); }); }
 PYDL_INLINE Vec<double> erf(Vec<double> x) { return per_lane(x, [](double a) { return std::erf(a); }); }
-PYDL_INLINE Vec<double> normal_cdf(Vec<double> x) {
-  return per_lane(x, [](double a) { return 0.5 * std::erfc(a * -0.70710678118654752440); });
+PYDL_INLINE Vec<double> gelu(Vec<double> x) {
+  return per_lane(x, [](double a) { return a < -1e3 ? 0.0 : 0.5 * a * std::erfc(a * -0.70710678118654752440); });
 }
-PYDL_INLINE Vec<double> normal_density(Vec<double> x) { return exp(-0.5 * x * x) * 0.39894228040143267794; }
+PYDL_INLINE Vec<double> gelu_slope(Vec<double> x) {
+  return per_lane(x, [](double a) {
+    return 0.5 * std::erfc(a * -0.70710678118654752440) + a * std::exp(-0.5 * a * a) * 0.39894228040143267794;
+  });
+}
 PYDL_INLINE Vec<double> sigmoid(Vec<double> x) {
   return per_lane(x, [](double a) { return a >= 0 ? 1 / (1 + std::exp(-a)) : std::exp(a) / (1 + std::exp(a)); });
 }

@@ -59,10 +59,11 @@ int64_t visible_lines(const Gather& g, const T* source, int64_t n, int64_t q0, i
   return count;
 }
 
-// P pixels that see the sources from[0..count) (of the first pixel) through the weights taps[0..count).
+// P pixels, `pitch` apart, that see the sources from[t] + shift (of the first one) through the weights taps[t], t < count. Of
+// `next`, what the next row will see as new, as much is asked for: three lines at once are too many streams for the hardware.
 template <int64_t P, class T>
-PYDL_INLINE void depthwise_pixels(const T* const* from, const T* const* taps, int64_t count, int64_t pitch, int64_t channels,
-                                  const Finish<T>& finish, T* to, int64_t to_pitch) {
+PYDL_INLINE void depthwise_pixels(const T* const* from, int64_t shift, const T* const* taps, int64_t count, int64_t pitch,
+                                  int64_t channels, const T* next, const Finish<T>& finish, T* to, int64_t to_pitch) {
   using V = Vec<T>;
   const Finish<T> first = finish.scale ? Finish<T>{} : finish;  // the bias comes first where nothing is scaled
   Finish<T> last = finish;
@@ -75,18 +76,23 @@ PYDL_INLINE void depthwise_pixels(const T* const* from, const T* const* taps, in
     if (n == V::lanes) {
       for (int64_t t = 0; t < count; ++t) {
         const V w = V::load(taps[t] + c);
+        const T* x = from[t] + shift + c;
 #pragma GCC unroll 8
-        for (int64_t i = 0; i < P; ++i) sum[i] = fma(V::load(from[t] + i * pitch + c), w, sum[i]);
+        for (int64_t i = 0; i < P; ++i) sum[i] = fma(V::load(x + i * pitch), w, sum[i]);
       }
     } else {
       for (int64_t t = 0; t < count; ++t) {
         const V w = V::load_n(taps[t] + c, n);
+        const T* x = from[t] + shift + c;
 #pragma GCC unroll 8
-        for (int64_t i = 0; i < P; ++i) sum[i] = fma(V::load_n(from[t] + i * pitch + c, n), w, sum[i]);
+        for (int64_t i = 0; i < P; ++i) sum[i] = fma(V::load_n(x + i * pitch, n), w, sum[i]);
       }
     }
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < P; ++i) last(sum[i], to + i * to_pitch + c, c, n).store_n(to + i * to_pitch + c, n);
+    for (int64_t i = 0; i < P; ++i) {
+      if (next) __builtin_prefetch(next + i * pitch + c);
+      last(sum[i], to + i * to_pitch + c, c, n).store_n(to + i * to_pitch + c, n);
+    }
   }
 }
 
@@ -97,8 +103,8 @@ void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* w
   Scratch<T> wt(all * channels);
   transpose_taps(g, w, weight, wt.data);
   const Span inner(g, 0, g.taps[2] - 1);
-  const int64_t rows = g.batch * g.rows[0] * g.rows[1];
-  parallel_for(rows, max64(1, 65536 / (all * channels * width + 1)), [&](int64_t begin, int64_t end) {
+  const int64_t rows = g.batch * g.rows[0] * g.rows[1], pitch = g.step[2] * channels, to_pitch = target.step[2] * channels;
+  parallel_for(rows, max64(1, 524288 / (all * channels * width + 1)), [&](int64_t begin, int64_t end) {
     Scratch<const T*> memory(lines + 2 * all);
     Scratch<int64_t> first(lines);
     const T **line = memory.data, **from = line + lines, **taps = from + all;
@@ -106,8 +112,7 @@ void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* w
       const int64_t q1 = r % g.rows[1], q0 = r / g.rows[1] % g.rows[0], n = r / g.rows[1] / g.rows[0];
       const int64_t seen = visible_lines(g, source, n, q0, q1, line, first.data);
       T* to = target.row(n, q0, q1, channels);
-      const int64_t pitch = g.step[2] * channels, to_pitch = target.step[2] * channels;
-      for (int64_t q = 0, pixels; q < width; q += pixels) {
+      const auto look = [&](int64_t q) {  // through the taps that see the source from position q; returns how many
         int64_t count = 0;
         for (int64_t k = 0; k < seen; ++k)
           for (int64_t t = 0; t < g.taps[2]; ++t) {
@@ -116,13 +121,27 @@ void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* w
             from[count] = line[k] + p * channels;
             taps[count++] = wt.data + (first.data[k] + t) * channels;
           }
-        const bool many = q >= inner.lo && q + kPixels <= inner.hi;
-        pixels = many ? kPixels : 1;
-        if (many)
-          depthwise_pixels<kPixels>(from, taps, count, pitch, channels, finish, to + q * to_pitch, to_pitch);
-        else
-          depthwise_pixels<1>(from, taps, count, pitch, channels, finish, to + q * to_pitch, to_pitch);
+        return count;
+      };
+      const auto alone = [&](int64_t lo, int64_t hi) {
+        for (int64_t q = lo; q < hi; ++q)
+          depthwise_pixels<1, T>(from, 0, taps, look(q), pitch, channels, nullptr, finish, to + q * to_pitch, to_pitch);
+      };
+      if (inner.hi - inner.lo < kPixels) {
+        alone(0, width);
+        continue;
       }
+      alone(0, inner.lo);
+      const int64_t count = look(inner.lo);  // once for all of them: pointers just stored are slow to load
+      // With a stride two lines are new, and asking for one of them gained nothing.
+      const T* next = count > 0 && g.step[1] == 1 ? from[count - 1] + g.source[2] * channels : nullptr;
+      for (int64_t q = inner.lo; q < inner.hi; q += kPixels) {
+        const int64_t at = min64(q, inner.hi - kPixels);  // the last ones are partly done again
+        const int64_t shift = (at - inner.lo) * pitch;
+        depthwise_pixels<kPixels>(from, shift, taps, count, pitch, channels, next ? next + shift : next, finish,
+                                  to + at * to_pitch, to_pitch);
+      }
+      alone(inner.hi, width);
     }
   });
 }

@@ -3,6 +3,7 @@
 #include "core/iterate.h"
 #include "core/parallel.h"
 #include "core/simd_math.h"
+#include "cpu/gemm.h"
 
 namespace pydl {
 namespace {
@@ -58,8 +59,9 @@ MAP1(relu, select(x <= C(0), C(0), x))
 MAP1(leaky_relu, select(x > 0.0, x, x * p[0]))
 MAP1(elu, select(x > 0.0, x, p[0] * expm1(x)))
 MAP1(selu, kSeluScale * select(x > 0.0, x, kSeluAlpha * expm1(x)))
-MAP1(gelu, x * normal_cdf(x))
-MAP1(gelu_tanh, 0.5 * x * (1.0 + tanh(kSqrt2OverPi * (x + 0.044715 * x * x * x))))
+MAP1(gelu, gelu(x))
+// (1 + tanh(u)) / 2 is sigmoid(2u).
+MAP1(gelu_tanh, x * sigmoid(2.0 * kSqrt2OverPi * (x + 0.044715 * x * x * x)))
 MAP1(silu, x * sigmoid(x))
 // p = beta, threshold: the identity beyond the threshold, as exp would overflow. log1p(exp(z)) as max(z,0)+log1p(exp(-|z|)).
 MAP1(softplus, select(x * p[0] > p[1], x, (max(x * p[0], C(0)) + log1p(exp(-abs(x * p[0])))) / p[0]))
@@ -94,13 +96,13 @@ MAP2(relu_grad, g, y, select(y > 0.0, g, C(0)))
 MAP2(leaky_relu_grad, g, x, select(x > 0.0, g, g * p[0]))
 MAP2(elu_grad, g, x, select(x > 0.0, g, g * p[0] * exp(x)))
 MAP2(selu_grad, g, x, g * kSeluScale * select(x > 0.0, C(1), kSeluAlpha * exp(x)))
-MAP2(gelu_grad, g, x, g * fma(x, normal_density(x), normal_cdf(x)))
+MAP2(gelu_grad, g, x, g * gelu_slope(x))
 struct f_gelu_tanh_grad {
   template <class T>
   static PYDL_INLINE V apply(V g, V x, V, const double*) {
-    const V t = tanh(kSqrt2OverPi * (x + 0.044715 * x * x * x));
-    const V inner = kSqrt2OverPi * (1.0 + 3.0 * 0.044715 * x * x);
-    return g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner);
+    const V s = sigmoid(2.0 * kSqrt2OverPi * (x + 0.044715 * x * x * x));
+    const V inner = 2.0 * kSqrt2OverPi * (1.0 + 3.0 * 0.044715 * x * x);
+    return g * (s + x * s * (1.0 - s) * inner);
   }
 };
 struct f_silu_grad {
@@ -155,19 +157,20 @@ void run_map(const MapArgs& args) {
     T buffer[kInputs + 1][kBuffer];
     for_each_row<kInputs + 1>(space, begin, end, direct ? kGrain : kBuffer, [&](const int64_t* offset, int64_t n) {
       const T* p[kInputs];
+      int64_t advance[kInputs];  // per element: 0 where a constant is read from a vector of its copies
       for (int k = 0; k < kInputs; ++k) {
         const T* source = in[k] + offset[k + 1];
-        if (step[k + 1] == 1 || step[k + 1] == 0) {
-          p[k] = source;
-        } else {
+        advance[k] = step[k + 1] != 0;
+        p[k] = step[k + 1] == 1 ? source : buffer[k];
+        if (step[k + 1] == 0)
+          V::splat(source[0]).store(buffer[k]);
+        else if (step[k + 1] != 1)
           for (int64_t i = 0; i < n; ++i) buffer[k][i] = source[i * step[k + 1]];
-          p[k] = buffer[k];
-        }
       }
       T* o = step[0] == 1 ? out + offset[0] : buffer[kInputs];
-      const auto vector = [&](int64_t i, int64_t m) {
+      const auto vector = [&p, &advance, &params, o](int64_t i, int64_t m) __attribute__((always_inline)) {
         V x[3] = {V::zero(), V::zero(), V::zero()};
-        for (int k = 0; k < kInputs; ++k) x[k] = step[k + 1] == 0 ? V::splat(p[k][0]) : V::load_n(p[k] + i, m);
+        for (int k = 0; k < kInputs; ++k) x[k] = V::load_n(p[k] + i * advance[k], m);
         F::template apply<T>(x[0], x[1], x[2], params).store_n(o + i, m);
       };
       int64_t i = 0;
@@ -240,6 +243,22 @@ PYDL_INLINE void move_row(const T* from, T* to, int64_t n) {
   }
 }
 
+// to[c * to_step + r] = from[r + c * from_step] for r < rows, c < columns: in registers where a float is as wide.
+template <class T>
+PYDL_INLINE void transpose_tile(const T* from, int64_t from_step, int64_t rows, int64_t columns, T* to, int64_t to_step) {
+  if constexpr (sizeof(T) == 1) {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < columns; ++c) to[r * to_step + c] = from[r + c * from_step];
+  } else {
+    using F = std::conditional_t<sizeof(T) == sizeof(float), float, double>;
+    constexpr int64_t L = Vec<F>::lanes;
+    for (int64_t r = 0; r < rows; r += L)
+      for (int64_t c = 0; c < columns; c += L)
+        transpose_square(reinterpret_cast<const F*>(from + r + c * from_step), from_step, min64(L, columns - c),
+                         min64(L, rows - r), reinterpret_cast<F*>(to + r * to_step + c), to_step, false);
+  }
+}
+
 // A copy between layouts (NCHW to channels-last is the common one): tiles of 32 x 32 keep both sides in cache.
 template <class T>
 void copy_rows(const CopyArgs& args) {
@@ -282,8 +301,11 @@ void copy_rows(const CopyArgs& args) {
       const int64_t r0 = (t % row_tiles) * kTile, r1 = r0 + kTile < rows ? r0 + kTile : rows;
       for (int64_t ct = 0; ct < column_tiles; ++ct) {
         const int64_t c0 = ct * kTile, c1 = c0 + kTile < columns ? c0 + kTile : columns;
-        for (int64_t r = r0; r < r1; ++r)
-          for (int64_t c = c0; c < c1; ++c) out[o + r * of + c * os] = in[i0 + r + c * is];
+        if (os == 1)
+          transpose_tile(in + i0 + r0 + c0 * is, is, r1 - r0, c1 - c0, out + o + r0 * of + c0, of);
+        else
+          for (int64_t r = r0; r < r1; ++r)
+            for (int64_t c = c0; c < c1; ++c) out[o + r * of + c * os] = in[i0 + r + c * is];
       }
     }
   });

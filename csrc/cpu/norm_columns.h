@@ -97,16 +97,6 @@ void column_moments(const T* x, int64_t rows, int64_t width, double* mean, doubl
 // again from the input (the same operations as in forward give the same bits).
 enum class Relu { none, from_result, from_input };
 
-// Keeps a load apart from the mask that is then applied: as one masked load it would wait for the numbers that the mask is
-// made of, and two misses of the cache would follow each other.
-template <class T>
-PYDL_INLINE Vec<T> loaded(Vec<T> a) {
-#if defined(__AVX512F__)
-  asm("" : "+v"(a.v));
-#endif
-  return a;
-}
-
 // dy as it was before the ReLU; d is x - center, scale and shift are those of forward.
 template <Relu kRelu, class T>
 PYDL_INLINE Vec<T> gradient_before(Vec<T> dy, Vec<T> d, Vec<T> scale, Vec<T> shift, const T* y, int64_t n) {

@@ -1,6 +1,8 @@
 // Layer and RMS normalisation of the rows of [rows, features], and local response normalisation: see norm.h.
 #include "cpu/norm.h"
 
+#include <type_traits>
+
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "core/simd_math.h"
@@ -27,6 +29,14 @@ struct Pair {
   double a, b;
 };
 
+// f(first, lanes) for the vectors of a row: whole ones in a loop of their own.
+template <class T, class F>
+PYDL_INLINE void for_each_vector(int64_t n, const F& f) {
+  int64_t i = 0;
+  for (; i + Vec<T>::lanes <= n; i += Vec<T>::lanes) f(i, Vec<T>::lanes);
+  if (i < n) f(i, n - i);
+}
+
 // Two sums over [0, n) at once: term(i, lanes, a, b) adds the terms of elements i .. i + lanes - 1.
 template <class T, class F>
 PYDL_INLINE Pair row_sums(int64_t n, const F& term) {
@@ -34,15 +44,14 @@ PYDL_INLINE Pair row_sums(int64_t n, const F& term) {
   Pair total{0, 0};
   for (int64_t start = 0; start < n; start += kBlock) {
     const int64_t end = least(start + kBlock, n);
-    V a[2] = {V::zero(), V::zero()}, b[2] = {V::zero(), V::zero()};
+    V a[4] = {V::zero(), V::zero(), V::zero(), V::zero()}, b[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
     int64_t i = start;
-    for (; i + 2 * V::lanes <= end; i += 2 * V::lanes) {
-      term(i, V::lanes, a[0], b[0]);
-      term(i + V::lanes, V::lanes, a[1], b[1]);
-    }
+    for (; i + 4 * V::lanes <= end; i += 4 * V::lanes)
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) term(i + j * V::lanes, V::lanes, a[j], b[j]);
     for (; i < end; i += V::lanes) term(i, least(end - i, V::lanes), a[0], b[0]);
-    total.a += static_cast<double>(sum_lanes(a[0] + a[1]));
-    total.b += static_cast<double>(sum_lanes(b[0] + b[1]));
+    total.a += static_cast<double>(sum_lanes((a[0] + a[1]) + (a[2] + a[3])));
+    total.b += static_cast<double>(sum_lanes((b[0] + b[1]) + (b[2] + b[3])));
   }
   return total;
 }
@@ -90,13 +99,19 @@ void forward(const RowNormArgs& a) {
       if (mean) mean[r] = row.mean;
       const V center = V::splat(row.center), scale = V::splat(static_cast<T>(rstd[r]));
       const V shift = V::splat(static_cast<T>((static_cast<double>(row.center) - row.mean) * rstd[r]));
-      for (int64_t i = 0; i < n; i += V::lanes) {
-        const int64_t k = least(n - i, V::lanes);
-        V h = fma(V::load_n(from + i, k) - center, scale, shift);
-        if (weight) h = h * V::load_n(weight + i, k);
-        if (bias) h = h + V::load_n(bias + i, k);
-        h.store_n(y + r * n + i, k);
-      }
+      T* to = y + r * n;
+      const auto write = [=](auto weighted, auto biased) __attribute__((always_inline)) {
+        for_each_vector<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+          V h = fma(V::load_n(from + i, k) - center, scale, shift);
+          if (weighted()) h = h * V::load_n(weight + i, k);
+          if (biased()) h = h + V::load_n(bias + i, k);
+          h.store_n(to + i, k);
+        });
+      };
+      if (weight)
+        bias ? write(std::true_type(), std::true_type()) : write(std::true_type(), std::false_type());
+      else
+        bias ? write(std::false_type(), std::true_type()) : write(std::false_type(), std::false_type());
     }
   });
 }
@@ -105,7 +120,6 @@ void forward(const RowNormArgs& a) {
 template <class T>
 struct RowScale {
   T center, scale, shift;
-  RowScale() = default;
   RowScale(const double* mean, const double* rstd, int64_t r)
       : center(mean ? static_cast<T>(mean[r]) : T(0)), scale(static_cast<T>(rstd[r])),
         shift(mean ? static_cast<T>((static_cast<double>(center) - mean[r]) * rstd[r]) : T(0)) {}
@@ -115,45 +129,32 @@ struct RowScale {
   }
 };
 
-// dx = rstd (w dy - mean(w dy) - xhat mean(w dy xhat)); the first mean is absent in RMS norm.
-template <class T>
-void row_input_gradient(const T* dy, const T* x, const T* weight, const RowScale<T>& row, bool centred, int64_t n, T* dx) {
+// dx = rstd (w dy - mean(w dy) - xhat mean(w dy xhat)); the first mean is absent in RMS norm. dweight += dy xhat, dbias += dy.
+template <bool kInput, bool kParameters, class T>
+void row_gradient(const T* dy, const T* x, const T* weight, const RowScale<T>& row, bool centred, int64_t n, T* dx, T* dweight,
+                  T* dbias) {
   using V = Vec<T>;
-  const auto weighted = [&](int64_t i, int64_t k) {
-    return weight ? V::load_n(dy + i, k) * V::load_n(weight + i, k) : V::load_n(dy + i, k);
+  const RowScale<T> own = row;
+  const auto weighted = [=](V g, int64_t i, int64_t k) __attribute__((always_inline)) {
+    return weight ? g * V::load_n(weight + i, k) : g;
   };
-  const Pair s = row_sums<T>(n, [&](int64_t i, int64_t k, V& a, V& b) {
-    const V g = weighted(i, k);  // zero in absent lanes
-    a += g;
-    b = fma(g, row.normalised(x + i, k), b);
-  });
-  const double share = 1 / static_cast<double>(n);
-  const V m1 = V::splat(centred ? static_cast<T>(s.a * share) : T(0)), m2 = V::splat(static_cast<T>(s.b * share));
-  for (int64_t i = 0; i < n; i += V::lanes) {
-    const int64_t k = least(n - i, V::lanes);
-    ((weighted(i, k) - m1 - row.normalised(x + i, k) * m2) * V::splat(row.scale)).store_n(dx + i, k);
+  V m1 = V::zero(), m2 = V::zero();
+  if (kInput) {
+    const Pair s = row_sums<T>(n, [=](int64_t i, int64_t k, V& a, V& b) __attribute__((always_inline)) {
+      const V g = weighted(V::load_n(dy + i, k), i, k);  // zero in absent lanes
+      a += g;
+      b = fma(g, own.normalised(x + i, k), b);
+    });
+    const double share = 1 / static_cast<double>(n);
+    m1 = V::splat(centred ? static_cast<T>(s.a * share) : T(0));
+    m2 = V::splat(static_cast<T>(s.b * share));
   }
-}
-
-// Adds the sums over a block of rows of dy * xhat and of dy to the float64 sums of all features.
-template <class T>
-void add_parameter_gradients(const T* dy, const T* x, const RowScale<T>* scales, int64_t rows, int64_t n, double* dweight,
-                             double* dbias) {
-  using V = Vec<T>;
-  for_each_tile<T>(n, [&](auto vectors, int64_t i, int64_t features) {
-    constexpr int64_t N = decltype(vectors)::value, L = V::lanes;
-    V w[N], b[N];
-    for (int64_t j = 0; j < N; ++j) w[j] = b[j] = V::zero();
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t j = 0; j < N; ++j) {
-        const int64_t at = r * n + i + j * L, k = N == 1 ? features : L;
-        const V g = V::load_n(dy + at, k);
-        w[j] = fma(g, scales[r].normalised(x + at, k), w[j]);
-        b[j] += g;
-      }
-    for (int64_t k = 0; k < features; ++k) {
-      dweight[i + k] += static_cast<double>(w[k / L].v[k % L]);
-      dbias[i + k] += static_cast<double>(b[k / L].v[k % L]);
+  for_each_vector<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+    const V g = V::load_n(dy + i, k), h = own.normalised(x + i, k);
+    if (kInput) ((weighted(g, i, k) - m1 - h * m2) * V::splat(own.scale)).store_n(dx + i, k);
+    if (kParameters) {
+      fma(g, h, V::load_n(dweight + i, k)).store_n(dweight + i, k);
+      (V::load_n(dbias + i, k) + g).store_n(dbias + i, k);
     }
   });
 }
@@ -165,24 +166,32 @@ void backward(const RowNormGradArgs& a) {
   const double *mean = a.mean.data ? a.mean.as<double>() : nullptr, *rstd = a.rstd.as<double>();
   const bool parameters = a.dweight.data || a.dbias.data;
   T* dx = a.dx.data ? a.dx.as<T>() : nullptr;
+  if (!dx && !parameters) return;
   // A slot is a run of rows that depends on the shape alone; its sums for the parameters are joined in order afterwards.
   const int64_t slot_rows = most((rows + kMaxSlots - 1) / kMaxSlots, most(kWork / n, 1));
   const int64_t slots = (rows + slot_rows - 1) / slot_rows;
   Scratch<double> sums(parameters ? slots * 2 * n : 1);
   parallel_for(slots, 1, [&](int64_t begin, int64_t end) {
+    Scratch<T> block(parameters ? 2 * n : 1);  // the sums of a block of rows
+    T *dw = block.data, *db = block.data + n;
     for (int64_t s = begin; s < end; ++s) {
       double* own = sums.data + s * 2 * n;
       if (parameters) std::memset(own, 0, static_cast<size_t>(2 * n) * sizeof(double));
       const int64_t last = least((s + 1) * slot_rows, rows);
       for (int64_t r0 = s * slot_rows; r0 < last; r0 += kBlockRows) {
         const int64_t count = least(kBlockRows, last - r0);
-        RowScale<T> scales[kBlockRows];
-        for (int64_t r = 0; r < count; ++r) {
-          const int64_t at = (r0 + r) * n;
-          scales[r] = RowScale<T>(mean, rstd, r0 + r);
-          if (dx) row_input_gradient<T>(dy + at, x + at, weight, scales[r], mean != nullptr, n, dx + at);
+        if (parameters) std::memset(dw, 0, static_cast<size_t>(2 * n) * sizeof(T));
+        for (int64_t r = r0; r < r0 + count; ++r) {
+          const int64_t at = r * n;
+          const RowScale<T> scale(mean, rstd, r);
+          if (!dx)
+            row_gradient<false, true>(dy + at, x + at, weight, scale, mean != nullptr, n, dx, dw, db);
+          else if (parameters)
+            row_gradient<true, true>(dy + at, x + at, weight, scale, mean != nullptr, n, dx + at, dw, db);
+          else
+            row_gradient<true, false>(dy + at, x + at, weight, scale, mean != nullptr, n, dx + at, dw, db);
         }
-        if (parameters) add_parameter_gradients<T>(dy + r0 * n, x + r0 * n, scales, count, n, own, own + n);
+        for (int64_t i = 0; parameters && i < 2 * n; ++i) own[i] += static_cast<double>(dw[i]);
       }
     }
   });

@@ -8,6 +8,8 @@ namespace pydl {
 namespace {
 
 constexpr int64_t kBlock = 4;  // vectors of channels in registers at once
+// Bytes ahead of a load that are asked for: the lines of a window are more streams than the hardware follows by itself.
+constexpr int64_t kAhead = 4096;
 
 // Bytes to and from the width of float. gcc takes the conversion of vectors apart lane by lane: ten times slower.
 typedef uint8_t Bytes __attribute__((vector_size(Vec<float>::lanes)));
@@ -77,7 +79,10 @@ PYDL_INLINE void walk(const View<T>& view, int64_t c, const Load& load, Fold& fo
       const int64_t tap = view.tap + k0 * view.tap_stride[0] + k1 * view.tap_stride[1];
       for (int64_t k2 = 0; k2 < count; ++k2, pixel += step)
 #pragma GCC unroll 4
-        for (int i = 0; i < kVecs; ++i) fold.take(i, load(pixel, i), tap + k2);
+        for (int i = 0; i < kVecs; ++i) {
+          __builtin_prefetch(reinterpret_cast<const char*>(pixel + i * Vec<T>::lanes) + kAhead);
+          fold.take(i, load(pixel, i), tap + k2);
+        }
       fold.end_row();
     }
 }
@@ -302,6 +307,7 @@ void max_backward_overlapping(const PoolArgs& a, const Plan& p) {
   const Watchers seen0(a0), seen1(a1), seen2(a2);
   const int64_t channels = p.channels, row = a2.in * channels;
   const int64_t work = row * max64(1, p.taps() * p.outputs() / p.inputs());
+  const bool dense = 2 * p.outputs() > p.inputs();  // with a stride the prefetching below costs more than it gains
   const T* g = a.y.as<T>();
   const I *taps = a.taps.as<I>(), *end = taps + a.taps.size();
   T* dx = a.x.as<T>();
@@ -319,6 +325,12 @@ void max_backward_overlapping(const PoolArgs& a, const Plan& p) {
         V sum[kVecs];
 #pragma GCC unroll 4
         for (int i = 0; i < kVecs; ++i) sum[i] = V::zero();
+        if (const auto* w2 = seen2.begin(i2); dense && count > 0 && w2 != seen2.end(i2)) {  // the line that is new to this row
+          const int64_t from = (lines.data[count - 1].first + w2->out) * channels + c;
+#pragma GCC unroll 4
+          for (int i = 0; i < kVecs; ++i) __builtin_prefetch(reinterpret_cast<const char*>(g + from + i * L) + kAhead);
+          __builtin_prefetch(taps + from + kAhead / static_cast<int64_t>(sizeof(T)));
+        }
         for (int64_t l = 0; l < count; ++l)
           for (const auto* w2 = seen2.begin(i2); w2 != seen2.end(i2); ++w2) {
             const int64_t from = (lines.data[l].first + w2->out) * channels + c;
@@ -326,7 +338,7 @@ void max_backward_overlapping(const PoolArgs& a, const Plan& p) {
 #pragma GCC unroll 4
             for (int i = 0; i < kVecs; ++i) {
               const Mask<T> here{load_taps<T, I>(taps + from + i * L, m, end) == tap};
-              sum[i] += select(here, V::load_n(g + from + i * L, m), V::zero());
+              sum[i] += select(here, loaded(V::load_n(g + from + i * L, m)), V::zero());
             }
           }
 #pragma GCC unroll 4

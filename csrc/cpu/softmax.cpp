@@ -10,6 +10,14 @@ namespace {
 // the rows of a plane are walked. Both are the same code: `Lanes` says how many softmaxes are done at once.
 constexpr int64_t kGrain = 8192;
 
+// f(first, lanes) for the vectors of a row: whole ones in a loop of their own.
+template <class T, class F>
+PYDL_INLINE void for_each_vector(int64_t n, const F& f) {
+  int64_t i = 0;
+  for (; i + Vec<T>::lanes <= n; i += Vec<T>::lanes) f(i, Vec<T>::lanes);
+  if (i < n) f(i, n - i);
+}
+
 // exp(x - max) / sum for one contiguous row.
 template <class T>
 void row_forward(const T* x, T* y, int64_t n, bool log_result) {
@@ -22,25 +30,23 @@ void row_forward(const T* x, T* y, int64_t n, bool log_result) {
   for (; i < n; ++i) m = x[i] > m ? x[i] : m;
   V sum = V::zero();
   T tail = 0;
-  for (i = 0; i < n; i += V::lanes) {
-    const int64_t k = n - i < V::lanes ? n - i : V::lanes;
-    const V e = exp(V::load_n(x + i, k) - V::splat(m));
-    if (!log_result) e.store_n(y + i, k);
+  for_each_vector<T>(n, [&](int64_t at, int64_t k) __attribute__((always_inline)) {
+    const V e = exp(V::load_n(x + at, k) - V::splat(m));
+    if (!log_result) e.store_n(y + at, k);
     if (k == V::lanes)
       sum += e;
     else
       for (int64_t j = 0; j < k; ++j) tail += e.v[j];
-  }
+  });
   const T total = sum_lanes(sum) + tail;
   // The maximum goes first: m + log(total) would round away the digits of the logarithm where m is large.
   const T logarithm = std::log(total), scale = T(1) / total;
-  for (i = 0; i < n; i += V::lanes) {
-    const int64_t k = n - i < V::lanes ? n - i : V::lanes;
+  for_each_vector<T>(n, [&](int64_t at, int64_t k) __attribute__((always_inline)) {
     if (log_result)
-      ((V::load_n(x + i, k) - V::splat(m)) - V::splat(logarithm)).store_n(y + i, k);
+      ((V::load_n(x + at, k) - V::splat(m)) - V::splat(logarithm)).store_n(y + at, k);
     else
-      (V::load_n(y + i, k) * V::splat(scale)).store_n(y + i, k);
-  }
+      (V::load_n(y + at, k) * V::splat(scale)).store_n(y + at, k);
+  });
 }
 
 // `lanes` neighbouring softmaxes whose elements are `stride` apart.
@@ -66,16 +72,14 @@ template <class T>
 void row_backward(const T* g, const T* y, T* dx, int64_t n, bool log_result) {
   using V = Vec<T>;
   V sum = V::zero();
-  for (int64_t i = 0; i < n; i += V::lanes) {
-    const int64_t k = n - i < V::lanes ? n - i : V::lanes;
+  for_each_vector<T>(n, [&](int64_t i, int64_t k) __attribute__((always_inline)) {
     sum = log_result ? sum + V::load_n(g + i, k) : fma(V::load_n(g + i, k), V::load_n(y + i, k), sum);
-  }
+  });
   const V total = V::splat(sum_lanes(sum));
-  for (int64_t i = 0; i < n; i += V::lanes) {
-    const int64_t k = n - i < V::lanes ? n - i : V::lanes;
+  for_each_vector<T>(n, [&](int64_t i, int64_t k) __attribute__((always_inline)) {
     const V vg = V::load_n(g + i, k), vy = V::load_n(y + i, k);
     (log_result ? vg - exp(vy) * total : vy * (vg - total)).store_n(dx + i, k);
-  }
+  });
 }
 
 template <class T>

@@ -191,6 +191,7 @@ LIMITS = {
     "leaky_relu": (-inf, inf),
     "elu": (-1, inf),
     "selu": (-1.7580993, inf),
+    "gelu": (0, inf),
     "softplus": (0, inf),
     "logsigmoid": (-inf, 0),
     "hardtanh": (-1, 1),
