@@ -161,8 +161,9 @@ PYDL_INLINE Vec<float> gelu(Vec<float> x) {
 }
 // Its derivative, P(X <= x) + x exp(-x^2 / 2) / sqrt(2 pi).
 PYDL_INLINE Vec<float> gelu_slope(Vec<float> x) {
-  const Exponential tail = normal_tail(at_most(abs(x), 100.0)), density = bounded_exp2(-0.72134752044448170368 * x * x);
-  const Vec<float> p = fma(tail.q, tail.scale, tail.scale), s = 0.39894228040143267794 * x * density.scale;
+  const Vec<float> y = at_least(at_most(x, 100.0), -100.0);
+  const Exponential tail = normal_tail(abs(y)), density = bounded_exp2(-0.72134752044448170368 * y * y);
+  const Vec<float> p = fma(tail.q, tail.scale, tail.scale), s = 0.39894228040143267794 * y * density.scale;
   return select(x > 0.0, 1.0 - p, p) + fma(s, density.q, s);
 }
 
@@ -176,7 +177,7 @@ PYDL_INLINE Vec<double> gelu(Vec<double> x) {
   return per_lane(x, [](double a) { return a < -1e3 ? 0.0 : 0.5 * a * std::erfc(a * -0.70710678118654752440); });
 }
 PYDL_INLINE Vec<double> gelu_slope(Vec<double> x) {
-  return per_lane(x, [](double a) {
+  return per_lane(at_least(at_most(x, 100.0), -100.0), [](double a) {
     return 0.5 * std::erfc(a * -0.70710678118654752440) + a * std::exp(-0.5 * a * a) * 0.39894228040143267794;
   });
 }
