@@ -34,6 +34,11 @@ def _conv(x: Shape, cout: int, kernel: int, stride: int = 1, padding: int | None
     return Kernel("conv", name, (x, (cout, x[1], kernel, kernel)), 2, _functional("conv2d", None, stride, pad), images=True)
 
 
+def _depthwise(x: Shape, stride: int = 1) -> Kernel:
+    name = f"depthwise {'x'.join(map(str, x))}, 3x3{f'/{stride}' if stride > 1 else ''}"
+    return Kernel("conv", name, (x, (x[1], 1, 3, 3)), 2, _functional("conv2d", None, stride, 1, 1, x[1]), images=True)
+
+
 def _matmul(m: int, k: int, n: int, note: str = "") -> Kernel:
     return Kernel("matmul", f"{m}x{k}x{n}{note}", ((m, k), (k, n)), 2, lambda p, t: t[0] @ t[1])
 
@@ -73,9 +78,11 @@ KERNELS = [
     _conv((8, 512, 14, 14), 128, 1, note=", densenet121"), _conv((4, 64, 128, 128), 64, 3, note=", unet"),
     Kernel("conv", "transposed 4x1024x8x8 -> 512, 2x2/2, unet", ((4, 1024, 8, 8), (1024, 512, 2, 2)), 2,
            _functional("conv_transpose2d", None, 2), images=True),
+    _depthwise((8, 64, 112, 112)), _depthwise((8, 96, 112, 112), 2), _depthwise((8, 512, 14, 14)),
     Kernel("conv", "100x15x19 -> 15, 3/2, mnist1d", ((100, 15, 19), (15, 15, 3)), 2, _functional("conv1d", None, 2)),
     Kernel("pool", "max 3x3/2, 16x64x112x112", ((16, 64, 112, 112),), 1, _functional("max_pool2d", 3, 2, 1), images=True),
     Kernel("pool", "max 2x2, 8x64x224x224, vgg16", ((8, 64, 224, 224),), 1, _functional("max_pool2d", 2), images=True),
+    Kernel("pool", "max 3x3/2, 32x192x27x27, alexnet", ((32, 192, 27, 27),), 1, _functional("max_pool2d", 3, 2), images=True),
     Kernel("pool", "max 3x3/1, 16x192x28x28, googlenet", ((16, 192, 28, 28),), 1, _functional("max_pool2d", 3, 1, 1),
            images=True),
     Kernel("pool", "average 2x2, 8x128x56x56, densenet121", ((8, 128, 56, 56),), 1, _functional("avg_pool2d", 2), images=True),
@@ -85,14 +92,24 @@ KERNELS = [
     _module("norm", "batch norm 16x512x7x7", (16, 512, 7, 7), lambda p: p.nn.BatchNorm2d(512), True),
     _module("norm", "layer norm 512x512", (512, 512), lambda p: p.nn.LayerNorm(512)),
     Kernel("softmax", "softmax 64x64x64", ((64, 64, 64),), 1, _functional("softmax", -1)),
+    Kernel("softmax", "log-softmax 512x512", ((512, 512),), 1, _functional("log_softmax", -1)),
     Kernel("softmax", "cross-entropy 2048x5000", ((2048, 5000), ((2048,), 5000)), 1, _functional("cross_entropy")),
     Kernel("softmax", "cross-entropy 4x2x128x128, unet", ((4, 2, 128, 128), ((4, 128, 128), 2)), 1, _functional("cross_entropy"),
            images=True),
-    _attention(8, 8, 64, False), _attention(8, 8, 64, True), _attention(1, 8, 2048, True),
+    _attention(8, 8, 64, False), _attention(8, 8, 64, True), _attention(8, 8, 512, False), _attention(1, 8, 2048, True),
     _recurrent("LSTM"), _recurrent("GRU"),
     Kernel("element-wise", "relu 16x64x112x112", ((16, 64, 112, 112),), 1, _functional("relu"), images=True),
     Kernel("element-wise", "add 16x64x56x56", ((16, 64, 56, 56),) * 2, 2, lambda p, t: t[0] + t[1], images=True),
     Kernel("element-wise", "gelu 512x2048", ((512, 2048),), 1, _functional("gelu")),
+    Kernel("element-wise", "gelu, tanh form, 512x2048", ((512, 2048),), 1, _functional("gelu", approximate="tanh")),
+    Kernel("element-wise", "tanh 512x2048", ((512, 2048),), 1, lambda p, t: p.tanh(t[0])),
+    Kernel("element-wise", "sigmoid 512x2048", ((512, 2048),), 1, lambda p, t: p.sigmoid(t[0])),
+    Kernel("element-wise", "transpose 2048x512", ((2048, 512),), 1, lambda p, t: t[0].transpose(0, 1).contiguous()),
+    Kernel("element-wise", "heads 8x64x8x64 to 8x8x64x64", ((8, 64, 8, 64),), 1, lambda p, t: t[0].transpose(1, 2).contiguous()),
+    Kernel("element-wise", "upsample 4x128x64x64, nearest", ((4, 128, 64, 64),), 1, _functional("interpolate", None, 2.0),
+           images=True),
+    Kernel("element-wise", "upsample 4x128x64x64, bilinear", ((4, 128, 64, 64),), 1,
+           _functional("interpolate", None, 2.0, "bilinear", False), images=True),
     Kernel("element-wise", "add bias 512x2048 + 2048", ((512, 2048), (2048,)), 2, lambda p, t: t[0] + t[1]),
     Kernel("element-wise", "cat 8x(256 + 32)x56x56, densenet121", ((8, 256, 56, 56), (8, 32, 56, 56)), 2,
            lambda p, t: p.cat(t, 1), images=True),
