@@ -194,8 +194,6 @@ template <class T, class I, bool kKeepTaps>
 void max_forward(const PoolArgs& a) {
   using V = Vec<T>;
   const Plan p(a);
-  if constexpr (!kKeepTaps)
-    if (by_rows_pays(a, p, V::lanes)) return max_by_rows<T>(a, p);
   const T* x = a.x.as<T>();
   T* y = a.y.as<T>();
   I* taps = kKeepTaps ? a.taps.as<I>() : nullptr;
@@ -209,90 +207,6 @@ void max_forward(const PoolArgs& a) {
       if constexpr (kKeepTaps) store_taps<T, I>(fold.at[i], taps + to + i * V::lanes, n);
     }
   });
-}
-
-// to[e] = the largest of from[0][e], from[1][e]... for e < n; N of them, or `count` if N is 0.
-template <int N, class T>
-void largest_of(const T* const* from, int64_t count, int64_t n, T* to) {
-  using V = Vec<T>;
-  constexpr int64_t L = V::lanes;
-  const T* own[N ? N : 1];
-  for (int k = 0; k < N; ++k) own[k] = from[k];
-  const auto at = [&](const auto& load) __attribute__((always_inline)) {
-    V best = load(N ? own[0] : from[0]);
-    if constexpr (N) {
-#pragma GCC unroll 8
-      for (int k = 1; k < N; ++k) {
-        const V v = load(own[k]);
-        best = select(beats(v, best), v, best);
-      }
-    } else {
-      for (int64_t k = 1; k < count; ++k) {
-        const V v = load(from[k]);
-        best = select(beats(v, best), v, best);
-      }
-    }
-    return best;
-  };
-  int64_t e = 0;
-  for (; e + L <= n; e += L) at([e](const T* p) { return V::load(p + e); }).store(to + e);
-  if (e < n) at([e, n](const T* p) { return V::load_n(p + e, n - e); }).store_n(to + e, n - e);
-}
-
-template <class T>
-void largest(const T* const* from, int64_t count, int64_t n, T* to) {
-  switch (count) {
-    case 0:
-      for (int64_t e = 0; e < n; ++e) to[e] = -std::numeric_limits<T>::infinity();
-      return;
-    case 2: return largest_of<2>(from, count, n, to);
-    case 3: return largest_of<3>(from, count, n, to);
-    default: return largest_of<0>(from, count, n, to);
-  }
-}
-
-// Overlapping windows, where nobody asks which tap won: first the largest along each row, then those of the rows that an output
-// sees. A number is met by as many comparisons as the sides of a window have, not as its area, and memory is read row by row.
-template <class T>
-void max_by_rows(const PoolArgs& a, const Plan& p) {
-  constexpr int64_t kRows = 8;  // outputs rows that one thread takes at a time: the first ones' input rows are met twice
-  const Axis &a1 = p.axis[1], &a2 = p.axis[2];
-  const int64_t channels = p.channels, row = a2.out * channels, pieces = ceil_div(a1.out, kRows);
-  const int64_t span = (a1.taps - 1) * a1.step + 1, work = kRows * row * (a1.taps + a2.taps);
-  const T* x = a.x.as<T>();
-  T* y = a.y.as<T>();
-  parallel_for(p.batch * p.axis[0].in * pieces, kPoolGrain / (work + 1) + 1, [&](int64_t begin, int64_t end) {
-    Scratch<T> rows(span * row);  // the largest along the rows that were met last, row i at i % span
-    Scratch<int64_t> held(span);
-    Scratch<const T*> from(max64(a1.taps, a2.taps));
-    for (int64_t u = begin; u < end; ++u) {
-      const int64_t image = u / pieces, first = u % pieces * kRows, last = min64(a1.out, first + kRows);
-      for (int64_t k = 0; k < span; ++k) held.data[k] = -1;
-      const auto along_row = [&](int64_t i) {
-        T* to = rows.data + i % span * row;
-        if (held.data[i % span] == i) return to;
-        held.data[i % span] = i;
-        for (int64_t o = 0; o < a2.out; ++o) {
-          const Window& w = a2.windows[o];
-          const T* pixel = x + ((image * a1.in + i) * a2.in + w.start + w.lo * a2.step) * channels;
-          for (int64_t k = w.lo; k < w.hi; ++k, pixel += a2.step * channels) from.data[k - w.lo] = pixel;
-          largest(from.data, w.hi - w.lo, channels, to + o * channels);
-        }
-        return to;
-      };
-      for (int64_t o = first; o < last; ++o) {
-        const Window& w = a1.windows[o];
-        for (int64_t k = w.lo; k < w.hi; ++k) along_row(w.start + k * a1.step);
-        for (int64_t k = w.lo; k < w.hi; ++k) from.data[k - w.lo] = rows.data + (w.start + k * a1.step) % span * row;
-        largest(from.data, w.hi - w.lo, row, y + (image * a1.out + o) * row);
-      }
-    }
-  });
-}
-
-bool by_rows_pays(const PoolArgs& a, const Plan& p, int64_t lanes) {
-  const bool flat = a.axis[0].kernel == 1 && a.axis[0].stride == 1 && p.axis[0].in == p.axis[0].out && a.axis[0].pad == 0;
-  return flat && a.axis[1].kernel > 1 && a.axis[2].kernel > 1 && a.axis[1].kernel > a.axis[1].stride && p.channels >= lanes;
 }
 
 // Windows that overlap: each input pixel adds up what the outputs that see it send back, in registers.

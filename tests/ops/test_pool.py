@@ -381,7 +381,7 @@ def test_kernels_refuse_what_does_not_fit():
     ((2, 4), (1, 5), (1, 2), (3, 1), False), (4, 3, 2, 2, True),
 ])  # fmt: skip
 def test_max_pool_without_places_has_the_same_bits(kernel, stride, padding, dilation, ceil, dtype, isa):
-    """Which element won is kept for a gradient only; without one, overlapping windows are taken row by row."""
+    """Which element won is kept for a gradient only: the results are the same without."""
     rng = np.random.default_rng(0)
     data = rng.integers(-3, 3, (2, 37, 21, 19)).astype(dtype)
     data[data == 0] = rng.choice(np.array([0.0, -0.0], dtype), np.count_nonzero(data == 0))
