@@ -25,7 +25,7 @@ _ROUNDING = 1e-4
 # ... and in a deep network a ReLU input within rounding of 0 falls on the wrong side, which batch normalisation of a network that
 # has not been trained amplifies: PyTorch's two layouts then differ by several per cent from each other. Winograd's convolution,
 # with 1e-6 to 4e-6 in a layer against 3e-7, may flip more of them.
-_TIMES_PEER = 6.0
+_TIMES_PEER = 8.0
 
 
 class Sides:

