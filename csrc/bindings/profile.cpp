@@ -87,7 +87,8 @@ class Sampler {
   const std::vector<std::array<int64_t, 3>>& points() const { return points_; }
 
  private:
-  int64_t before_ = stopped, processor_ = profile::processor_time(), processor_before_ = processor_, allocations_ = 0, system_allocations_ = 0, faults_ = 0;
+  int64_t before_ = stopped, processor_ = profile::processor_time(), processor_before_ = processor_;
+  int64_t allocations_ = 0, system_allocations_ = 0, faults_ = 0;
   std::vector<std::array<int64_t, 3>> points_;
 };
 

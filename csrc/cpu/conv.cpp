@@ -229,11 +229,18 @@ void check_finish(const ConvArgs& a) {
 using Function = void (*)(const ConvArgs&);
 
 template <Direction D, const Kernel<void(const ConvArgs&, int)>& Winograd, Function Float, Function Double>
-void dispatch(const ConvArgs& a) {
-  check(a);
+void run(const ConvArgs& a) {
   if (const int tile = winograd_tile(a, D)) return Winograd(a, tile);
   a.x.dtype == DType::f32 ? Float(a) : Double(a);
 }
+
+template <Direction D, const Kernel<void(const ConvArgs&, int)>& Winograd, Function Float, Function Double>
+void checked(const ConvArgs& a) {
+  check(a);
+  run<D, Winograd, Float, Double>(a);
+}
+
+constexpr Function kForward = run<Direction::forward, winograd_forward, forward<float>, forward<double>>;
 
 template <class T>
 void forward_with_norm(const ConvArgs& a) {
@@ -243,20 +250,20 @@ void forward_with_norm(const ConvArgs& a) {
   folded.scale = folded.bias = a.norm.mean;
   folded.scale.data = vectors.data;
   folded.bias.data = vectors.data + a.channels_out;
-  dispatch<Direction::forward, winograd_forward, forward<float>, forward<double>>(folded);
+  kForward(folded);
 }
 
 void any_forward(const ConvArgs& a) {
   check(a);
   check_finish(a);
-  if (!a.norm.mean.data) return dispatch<Direction::forward, winograd_forward, forward<float>, forward<double>>(a);
+  if (!a.norm.mean.data) return kForward(a);
   a.x.dtype == DType::f32 ? forward_with_norm<float>(a) : forward_with_norm<double>(a);
 }
 
 PYDL_REGISTER(conv_forward, any_forward);
-PYDL_REGISTER(conv_data_gradient, (dispatch<Direction::data_gradient, winograd_data_gradient, data_gradient<float>,
-                                            data_gradient<double>>));
-PYDL_REGISTER(conv_weight_gradient, (dispatch<Direction::weight_gradient, winograd_weight_gradient, weight_gradient<float>,
+PYDL_REGISTER(conv_data_gradient, (checked<Direction::data_gradient, winograd_data_gradient, data_gradient<float>,
+                                           data_gradient<double>>));
+PYDL_REGISTER(conv_weight_gradient, (checked<Direction::weight_gradient, winograd_weight_gradient, weight_gradient<float>,
                                               weight_gradient<double>>));
 
 }  // namespace

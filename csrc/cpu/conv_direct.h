@@ -1,6 +1,6 @@
-// Direct convolution for few input channels (first layers, LeNet-5, 1-d nets) and strides: nothing is gathered into panels. A filter row
-// of KW pixels with C channels is one run of KW * C adjacent numbers in a padded copy of the image, so the products read
-// the image in place.
+// Direct convolution for few input channels (first layers, LeNet-5, 1-d nets) and for strides: nothing is gathered into
+// panels. A filter row of KW pixels with C channels is one run of KW * C adjacent numbers in a padded copy of the image, so
+// the products read the image in place.
 #pragma once
 #include "cpu/conv.h"
 

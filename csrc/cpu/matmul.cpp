@@ -12,7 +12,10 @@ template <class T>
 void rectify_rows(int64_t M, int64_t N, T* c, int64_t ldc) {
   parallel_for(M, max64(1, 65536 / max64(1, N)), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      for (int64_t j = 0; j < N; j += Vec<T>::lanes) rectify(Vec<T>::load_n(c + i * ldc + j, N - j)).store_n(c + i * ldc + j, N - j);
+      for (int64_t j = 0; j < N; j += Vec<T>::lanes) {
+        T* at = c + i * ldc + j;
+        rectify(Vec<T>::load_n(at, N - j)).store_n(at, N - j);
+      }
   });
 }
 
