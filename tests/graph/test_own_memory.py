@@ -11,6 +11,15 @@ from pydl import nn
 N, C = 64, 300  # 75 KB: above the size from which sums are made in place
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A second thread takes scratch memory of its own, or does not, as it comes: peaks would not be the same twice."""
+    before = pydl.get_num_threads()
+    pydl.set_num_threads(1)
+    yield
+    pydl.set_num_threads(before)
+
+
 def scores(view):
     rng = np.random.default_rng(0)
     x = pydl.from_numpy(rng.normal(size=(N, 40)).astype(np.float32)).requires_grad_()
