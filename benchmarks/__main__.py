@@ -29,6 +29,8 @@ def arguments() -> argparse.Namespace:
                         help=f"kernels (default all): {', '.join(kernels.FAMILIES)}")
     parser.add_argument("--only", default="", metavar="TEXT", help="kernels: those with this text in their name")
     parser.add_argument("--inference", action="store_true", help="forward passes without gradients instead of training steps")
+    parser.add_argument("--autocast", action="store_true",
+                        help="steps: both sides under their autocast to bfloat16 (pydl.autocast, torch.autocast)")
     parser.add_argument("--threads", type=int, help="threads of both")
     parser.add_argument("--rounds", type=int, default=9, help="turns to take the median of (default 9)")
     parser.add_argument("--forms", nargs="*", choices=FORMS, default=list(FORMS), metavar="FORM",
@@ -59,10 +61,10 @@ def main() -> None:
     count = pydl.get_num_threads()
     if args.processor_time and (args.what != "kernels" or count > 1):
         raise SystemExit("--processor-time is for kernels with --threads 1: it adds up the time of all threads")
-    kind = "forward pass" if args.inference else "training step"
+    kind = ("forward pass" if args.inference else "training step") + (", autocast to bfloat16" if args.autocast else "")
     where = f"{count} thread{'s' if count > 1 else ''}"
     if args.what == "steps":
-        rows = collect(steps.run(args.case, count, args.rounds, args.inference, args.forms))
+        rows = collect(steps.run(args.case, count, args.rounds, args.inference, args.autocast, args.forms))
         show = steps.table
     elif args.what == "memory":
         kind, rows, show = f"peak memory, {kind}", collect(memory.run(args.case, count, args.inference)), memory.table

@@ -56,10 +56,10 @@ class SideFailed(Exception):
 class Side:
     """A worker process."""
 
-    def __init__(self, name: str, case: str, form: Form, folder: Path, threads: int, inference: bool) -> None:
+    def __init__(self, name: str, case: str, form: Form, folder: Path, threads: int, inference: bool, autocast: bool = False) -> None:
         self.name = name
-        spec = {"case": case, "package": form.package, "threads": threads, "inference": inference, "options": form.options,
-                "weights": str(folder / f"{case}.npz")}  # fmt: skip
+        spec = {"case": case, "package": form.package, "threads": threads, "inference": inference, "autocast": autocast,
+                "options": form.options, "weights": str(folder / f"{case}.npz")}  # fmt: skip
         self.first = folder / f"{case}-first.npz"
         caches = {f"{n}_CACHE_DIR": str(folder / "compiled") for n in ("TORCHINDUCTOR", "TRITON")}
         variables = {**os.environ, "OMP_NUM_THREADS": str(threads), **caches, **form.environment}

@@ -31,8 +31,8 @@ _TIMES_PEER = 8.0
 class Sides:
     """What the forms of one case have in common: where they run, and how wrong their first results may be."""
 
-    def __init__(self, case: str, folder: Path, threads: int, inference: bool) -> None:
-        self.case, self.folder, self.threads, self.inference = case, folder, threads, inference
+    def __init__(self, case: str, folder: Path, threads: int, inference: bool, autocast: bool) -> None:
+        self.case, self.folder, self.threads, self.inference, self.autocast = case, folder, threads, inference, autocast
         self.images = CASES[case].batch(np.random.default_rng(0))[0].ndim == 4
         self.peers = peer_forms(self.images, inference)
         with self.open("pydl", "eager", OURS["eager"]):  # writes the weights
@@ -42,7 +42,8 @@ class Sides:
                 self.limit = max(_ROUNDING, _TIMES_PEER * eager.check()["worst"])
 
     def open(self, side: str, name: str, form: Form) -> Side:
-        return Side(f"{self.case}, {side} {name}", self.case, form, self.folder, self.threads, self.inference)
+        return Side(f"{self.case}, {side} {name}", self.case, form, self.folder, self.threads, self.inference,
+                    self.autocast)
 
     def check(self, side: Side) -> dict[str, Any]:
         found = side.check()
@@ -81,11 +82,11 @@ def chosen(forms: dict[str, Form], names: Collection[str]) -> dict[str, Form]:
     return {n: f for n, f in forms.items() if n in names} or forms
 
 
-def measure(case: str, threads: int, rounds: int, inference: bool, names: Collection[str]) -> dict[str, Any]:
+def measure(case: str, threads: int, rounds: int, inference: bool, autocast: bool, names: Collection[str]) -> dict[str, Any]:
     """One case: both sides in all of their forms, and then each in its fastest, in turns."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            sides = Sides(case, Path(folder), threads, inference)
+            sides = Sides(case, Path(folder), threads, inference, autocast)
             forms = {"pydl": chosen(OURS, names), "peer": chosen(sides.peers, names)}
             found = {s: sides.attempt("PyTorch" if s == "peer" else s, f) for s, f in forms.items()}
             best = {s: min(tried, key=lambda n, t=tried: t[n]["seconds"]) for s, (tried, _) in found.items() if tried}
@@ -105,7 +106,7 @@ def measure(case: str, threads: int, rounds: int, inference: bool, names: Collec
         "peer": times[1]._asdict(), "tried": {s: tried for s, (tried, _) in found.items()},
         "failed": {s: failed for s, (_, failed) in found.items()}, "memory": _by_side(memory, "peak"),
         "faults": _by_side(memory, "faults"), "compiler": dict(zip(best, kept, strict=True)), "threads": threads,
-        "inference": inference,
+        "inference": inference, "autocast": autocast,
     }  # fmt: skip
 
 
@@ -133,10 +134,11 @@ def _in_turns(sides: list[Side], rounds: int, least: float = 0.1) -> list[Timing
     return [Timing(*np.percentile(s, [50, 25, 75]).tolist()) for s in seconds]
 
 
-def run(cases: list[str], threads: int, rounds: int, inference: bool, forms: Collection[str]) -> Iterator[dict[str, Any]]:
+def run(cases: list[str], threads: int, rounds: int, inference: bool, autocast: bool,
+        forms: Collection[str]) -> Iterator[dict[str, Any]]:
     """The cases one after the other: a long run shows what it has."""
     for case in cases:
-        yield measure(case, threads, rounds, inference, forms)
+        yield measure(case, threads, rounds, inference, autocast, forms)
 
 
 def table(rows: list[dict[str, Any]], title: str) -> Any:

@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from benchmarks.cases import CASES
 class Step:
     """One training step, or one forward pass, of a model; every call hands the batch over anew."""
 
-    def __init__(self, package: Any, model: Any, x: Any, y: Any, inference: bool, **sgd: Any) -> None:
+    def __init__(self, package: Any, model: Any, x: Any, y: Any, inference: bool, autocast: bool, **sgd: Any) -> None:
         self.package, self.model, self.batch = package, model, (x,) if inference else (x, y)
+        self.mixed = autocast
         self.cross_entropy = package.nn.functional.cross_entropy
         if inference:
             model.eval()
@@ -42,14 +43,24 @@ class Step:
 
     def train(self, x: Any, y: Any) -> Any:
         self.optimizer.zero_grad()
-        loss = self.cross_entropy(self.model(x), y)
+        loss = self.loss(x, y)
         loss.backward()
         self.optimizer.step()
         return loss
 
+    def loss(self, x: Any, y: Any) -> Any:
+        with self.autocast():
+            return self.cross_entropy(self.model(x), y)
+
     def forward(self, x: Any) -> Any:
-        with self.no_grad():
+        with self.no_grad(), self.autocast():
             return self.model(x)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if not self.mixed:
+            return nullcontext()
+        device = () if self.package.__name__ == "pydl" else ("cpu",)
+        return self.package.autocast(*device, dtype=self.package.bfloat16)
 
     def no_grad(self) -> AbstractContextManager[Any]:
         return self.package.no_grad() if self.package.__name__ == "pydl" else self.package.inference_mode()
@@ -57,13 +68,17 @@ class Step:
     def first(self) -> dict[str, np.ndarray]:
         """What both sides must agree on before anything is timed: outputs, or loss and gradients."""
         if len(self.batch) == 1:
-            return {"output": np.asarray(self().numpy())}
+            return {"output": self.output()}
         x, y = self.batch
-        loss = self.cross_entropy(self.model(x), y)
+        loss = self.loss(x, y)
         loss.backward()
         result = self.gradients(loss)
         self.optimizer.zero_grad()
         return result
+
+    def output(self) -> np.ndarray:
+        made = self()
+        return np.asarray((made.float() if self.mixed else made).numpy())
 
     def gradients(self, loss: Any) -> dict[str, np.ndarray]:
         return {"loss": np.asarray(loss.item()),
@@ -87,7 +102,7 @@ class CapturedStep(Step):
             if not self.run.replays:
                 raise RuntimeError("; ".join(str(w.message) for w in said) or "capture: nothing was recorded")
             if len(self.batch) == 1:
-                return {"output": np.asarray(self().numpy())}
+                return {"output": self.output()}
             self.model.load_state_dict(kept)
             result = self.gradients(self())
             if said:
@@ -109,7 +124,7 @@ def prepare(spec: dict[str, Any]) -> Step:
         if not weights.exists():
             np.savez(weights, **{n: v.numpy() for n, v in model.state_dict().items()})
         kind = CapturedStep if "captured" in spec["options"] else Step
-        return kind(pydl, model, pydl.from_numpy(x), pydl.from_numpy(y), spec["inference"])
+        return kind(pydl, model, pydl.from_numpy(x), pydl.from_numpy(y), spec["inference"], spec["autocast"])
     import torch
 
     torch.set_num_threads(spec["threads"])
@@ -125,7 +140,7 @@ def prepare(spec: dict[str, Any]) -> Step:
     if "compile" in options:
         model = torch.compile(model)
     sgd = {"fused": True} if "fused" in options and not spec["inference"] else {}
-    return Step(torch, model, tx, ty, spec["inference"], **sgd)
+    return Step(torch, model, tx, ty, spec["inference"], spec["autocast"] and "float64" not in options, **sgd)
 
 
 def peak_bytes() -> int:

@@ -9,12 +9,15 @@ import numpy as _np
 
 from pydl import _core, errors, memory
 from pydl.graph import (
+    autocast,
     checkpoint,
     enable_grad,
+    get_float32_matmul_precision,
     inference_mode,
     is_grad_enabled,
     is_inference_mode_enabled,
     no_grad,
+    set_float32_matmul_precision,
     set_grad_enabled,
 )
 from pydl.ops import *

@@ -27,6 +27,7 @@ def collect() -> dict[str, Any]:
             "active": _core.isa(),
             "available": list(_core.supported_isas()),
             "forced_by": "PYDL_ISA" if os.environ.get("PYDL_ISA") else None,
+            "bfloat16": _core.why_no_bfloat16() or "yes",
         },
         "threads": threads(),
         "memory": {"pool": _core.memory_enabled(), "cap": _core.memory_cap(), **memory.statistics()},

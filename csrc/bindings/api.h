@@ -15,6 +15,9 @@ struct Api {
   int (*add_into)(PyObject* sum, PyObject* more);
   // Whether two arrays have the same shape; 0 as well where one is no array.
   int (*same_shape)(PyObject* a, PyObject* b);
+  // The precision in which this thread computes products, and a precision of its own for it (core/precision.h).
+  int (*precision)();
+  int (*set_thread_precision)(int p);
 };
 
 }  // namespace pydl

@@ -27,9 +27,15 @@ void stop(Tape& tape) {
 // -1, or the number of the call that ended otherwise than when recorded (it found wrong data).
 int64_t replay(const Tape& tape) {
   const py::gil_scoped_release release;
-  for (size_t i = 0; i < tape.calls.size(); ++i)
-    if (tape.calls[i].run() != tape.calls[i].result) return static_cast<int64_t>(i);
-  return -1;
+  int64_t failed = -1;
+  const int before = set_thread_precision(-1);
+  for (size_t i = 0; i < tape.calls.size() && failed < 0; ++i) {
+    const Tape::Call& call = tape.calls[i];
+    set_thread_precision(static_cast<int>(call.precision));
+    if (call.run() != call.result) failed = static_cast<int64_t>(i);
+  }
+  set_thread_precision(before);
+  return failed;
 }
 
 void set_random(Tape& tape, uint64_t seed, uint64_t moved) {

@@ -4,6 +4,7 @@
 #include "core/cpu.h"
 #include "core/parallel.h"
 #include "core/philox.h"
+#include "core/precision.h"
 
 namespace pydl {
 
@@ -50,6 +51,11 @@ PYDL_BINDINGS(core) {
   m.def("set_thread_serial", &set_thread_serial);
   m.def("isa", [] { return std::string(isa_name(active_isa())); });
   m.def("set_isa", [](const std::string& name) { set_active_isa(isa_from_name(name)); });
+  m.def("why_no_bfloat16", &why_no_bfloat16);
+  m.def("precision", [] { return static_cast<int>(precision()); });
+  m.def("process_precision", [] { return static_cast<int>(process_precision()); });
+  m.def("set_process_precision", [](int p) { set_process_precision(static_cast<Precision>(p)); });
+  m.def("set_thread_precision", &set_thread_precision);
   m.def("supported_isas", [] {
     std::vector<std::string> names;
     for (int i = 0; i < kIsaCount; ++i)

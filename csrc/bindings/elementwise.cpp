@@ -200,7 +200,9 @@ PyObject* scalar(double value, PyObject* like) {
   }
 }
 
-const Api kApi{map_rows, scalar, add_into, same_shape};
+int current_precision() { return static_cast<int>(precision()); }
+
+const Api kApi{map_rows, scalar, add_into, same_shape, current_precision, set_thread_precision};
 
 }  // namespace
 

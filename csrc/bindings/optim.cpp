@@ -44,7 +44,7 @@ PYDL_BINDINGS(optim) {
     }
     if (!t_tape) return;
     t_tape->optimizers.push_back(args);
-    t_tape->calls.push_back({[args] { optim_step(*args); return int64_t{0}; }, 0, optim_step.name});
+    t_tape->calls.push_back({[args] { optim_step(*args); return int64_t{0}; }, 0, optim_step.name, precision()});
   });
 }
 

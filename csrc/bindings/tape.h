@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/precision.h"
 #include "core/step_memory.h"
 
 namespace py = pybind11;
@@ -25,6 +26,7 @@ struct Tape {
     std::function<int64_t()> run;
     int64_t result;  // what the kernel returned when recorded: a position of wrong data, or none
     const char* name;
+    Precision precision;
   };
 
   memory::StepMemory memory;
@@ -56,7 +58,7 @@ int64_t launch_held(const K& kernel, const A&... args) {
   if (!t_tape) [[likely]] return run_kernel(kernel, args...);
   const memory::Open open;
   const int64_t result = run_kernel(kernel, args...);
-  t_tape->calls.push_back({[&kernel, args...] { return run_kernel(kernel, args...); }, result, kernel.name});
+  t_tape->calls.push_back({[&kernel, args...] { return run_kernel(kernel, args...); }, result, kernel.name, precision()});
   return result;
 }
 
@@ -79,7 +81,7 @@ void launch_random(const K& kernel, const A& args, const State& state) {
     const memory::Open open;
     kernel(args);
   }
-  t_tape->calls.push_back({[&kernel, box] { kernel(*box); return int64_t{0}; }, 0, kernel.name});
+  t_tape->calls.push_back({[&kernel, box] { kernel(*box); return int64_t{0}; }, 0, kernel.name, precision()});
   auto& s = state(*box);
   t_tape->random.push_back({&s.seed, &s.offset, s.seed, s.offset});
 }

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "core/precision.h"
 #include "core/profile.h"
 
 namespace pydl {
@@ -151,6 +152,7 @@ class Pool {
     chunks_ = chunks;
     threads_ = threads;
     timed_ = profile::on();
+    precision_ = precision();
     helped_.store(0, std::memory_order_relaxed);
     next_.store(0, std::memory_order_relaxed);
     const int64_t begin = timed_ ? profile::now() : 0;
@@ -188,7 +190,10 @@ class Pool {
       seen = epoch_;
       if (seen % 2 == 0) continue;
       ++inside_;
-      if (epoch_ == seen && index < threads_ - 1) helped_ += take_chunks();
+      if (epoch_ == seen && index < threads_ - 1) {
+        set_thread_precision(static_cast<int>(precision_));
+        helped_ += take_chunks();
+      }
       if (--inside_ == 0) inside_.notify_one();
     }
   }
@@ -204,6 +209,7 @@ class Pool {
   int64_t chunks_ = 0;
   int threads_ = 1;
   bool timed_ = false;               // the profiler is on
+  Precision precision_ = Precision::float32;  // of the caller
   std::atomic<int64_t> helped_{0};   // then, the workers' time
 };
 

@@ -63,13 +63,20 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
   gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, finish);
 }
 
+// Reading an image in place keeps it in float32. With pairs, packing it pays as soon as there are channels to sum over.
+template <class T>
+bool packing_pays(const ConvArgs& a) {
+  return in_pairs<T>() && a.groups == 1 && a.channels_in > kDirectChannels;
+}
+
 template <class T>
 void forward(const ConvArgs& a) {
-  if (direct_pays(a, Direction::forward)) return conv_direct_forward(a);
+  const bool pack = packing_pays<T>(a);
+  if (!pack && direct_pays(a, Direction::forward)) return conv_direct_forward(a);
   const T *x = a.x.as<T>(), *w = a.weight.as<T>();
   T* y = a.y.as<T>();
   const auto finish = finish_of<T>(a);
-  if (pointwise_pays(a, a.channels_in, a.channels_out))
+  if (!pack && pointwise_pays(a, a.channels_in, a.channels_out))
     return pointwise<T>({a.batch * a.out[0] * a.out[1] * a.out[2], a.channels_in, a.channels_out, x, finish}, w,
                         a.weight.strides[1], a.weight.strides[0], y);
   const ForwardTaps taps(a);
@@ -130,12 +137,13 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
 
 template <class T>
 void data_gradient(const ConvArgs& a) {
-  if (direct_pays(a, Direction::data_gradient)) return conv_direct_data_gradient(a);
-  if (pointwise_pays(a, a.channels_out, a.channels_in))
+  const bool pack = packing_pays<T>(a);
+  if (!pack && direct_pays(a, Direction::data_gradient)) return conv_direct_data_gradient(a);
+  if (!pack && pointwise_pays(a, a.channels_out, a.channels_in))
     return pointwise<T>({a.batch * a.in[0] * a.in[1] * a.in[2], a.channels_out, a.channels_in, a.y.as<T>(),
                          {a.bias.data ? a.bias.as<T>() : nullptr}},
                         a.weight.as<T>(), a.weight.strides[0], a.weight.strides[1], a.x.as<T>());
-  if (is_unfolding(a))
+  if (!pack && is_unfolding(a))
     return unfold<T>(a, [&](T* weights, int64_t panel) {
       order_weight(a.weight, a.weight.as<T>(), a.channels_out, a.weight.strides[0], a.channels_in, a.weight.strides[1], weights,
                    Tile<T>::columns, a.channels_out * Tile<T>::columns, panel);
@@ -154,7 +162,7 @@ void data_gradient(const ConvArgs& a) {
 
 template <class T>
 void weight_gradient(const ConvArgs& a) {
-  if (direct_pays(a, Direction::weight_gradient)) return conv_direct_weight_gradient(a);
+  if (direct_pays(a, Direction::weight_gradient)) return conv_direct_weight_gradient(a);  // of few channels
   const ForwardTaps taps(a);
   const Gather& gather = taps.gather;
   const T *x = a.x.as<T>(), *dy = a.y.as<T>();
@@ -163,6 +171,7 @@ void weight_gradient(const ConvArgs& a) {
   if (is_depthwise(a)) return depthwise_weight<T>(gather, x, dy, a.weight, dw);
   const int64_t depth = a.channels_in / a.groups, outputs = a.channels_out / a.groups;
   const int64_t columns = gather.tap_count() * depth, rows = gather.row_count();
+  const bool pack = packing_pays<T>(a) && min64(outputs, columns) >= 128;  // measured: with fewer, packing takes what pairs gain
   Scratch<T> product(outputs * columns);
   const bool in_rows = is_pointwise(a);  // the image is the matrix
   for (int64_t g = 0; g < a.groups; ++g) {
@@ -170,8 +179,21 @@ void weight_gradient(const ConvArgs& a) {
       Row r = locate(gather, row);
       for (int64_t k = 0; k < kc; ++k, r.advance(gather)) gather_row(to + k * ld, x, gather, r, g * depth, depth, j0, n);
     };
-    sum_outer_products<T>(outputs, columns, rows, dy + g * outputs, a.channels_out, fill_b, in_rows ? x : nullptr,
-                          product.data);
+    const T* gradient = dy + g * outputs;
+    if (pack)
+      gemm_long_k<T, true>(
+          outputs, columns, rows,
+          [&](T* panel, int64_t i, int64_t n, int64_t row, int64_t kc) {
+            pack_a_columns(panel, gradient + row * a.channels_out + i, a.channels_out, n, kc);
+          },
+          [&](T* panel, int64_t j, int64_t n, int64_t row, int64_t kc) {
+            constexpr int64_t C = Tile<T>::columns;
+            if (n < C) zero_run(panel, kc * C);
+            fill_b(panel, C, j, n, row, kc);
+          },
+          product.data);
+    else
+      sum_outer_products<T>(outputs, columns, rows, gradient, a.channels_out, fill_b, in_rows ? x : nullptr, product.data);
     parallel_for(outputs, 8, [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o)
         for (int64_t t = 0; t < gather.tap_count(); ++t) {

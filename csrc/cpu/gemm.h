@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "core/scratch.h"
 #include "core/simd.h"
+#include "cpu/pairs.h"
 
 namespace pydl {
 namespace {
@@ -109,8 +110,8 @@ PYDL_INLINE void store_whole(const Vec<T> (&sum)[R][C], const Store<T>& store) {
 
 // sums[i][j] = sum over k of a[i][k] * b[k][j]; a[i][k] is at i * Pitch + k * Step, b in rows of Tile::columns, of which the first
 // C vectors are used. Panels of the following blocks of K, if kc reaches there, lie behind the first ones. Callers with a small
-// K give a smaller pitch.
-template <class T, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1>
+// K give a smaller pitch. With pairs as format, kc and k count pairs.
+template <class T, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1, class Format = Numbers<T>>
 [[gnu::noinline]] void micro_kernel(const T* __restrict a, const T* __restrict b, int64_t kc, const Store<T>& store,
                                     int64_t rows, int64_t columns) {
   using V = Vec<T>;
@@ -132,9 +133,9 @@ template <class T, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1>
       for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * Tile<T>::columns + j * L);
 #pragma GCC unroll 14
       for (int64_t i = 0; i < R; ++i) {
-        const V va = V::splat(a[i * Pitch + k * Step]);
+        const V va = Format::splat(a + i * Pitch + k * Step);
 #pragma GCC unroll 2
-        for (int64_t j = 0; j < C; ++j) sum[i][j] = fma(va, vb[j], sum[i][j]);
+        for (int64_t j = 0; j < C; ++j) sum[i][j] = Format::multiply(va, vb[j], sum[i][j]);
       }
     }
     kc -= kBlockK;
@@ -157,24 +158,6 @@ template <class T, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1>
       v.store_n(c + j * L, n);
     }
   }
-}
-
-// All tiles of a block: rows x columns of C from packed panels.
-template <class T>
-void multiply_block(const T* a, const T* b, int64_t b_stride, int64_t rows, int64_t columns, int64_t kc,
-                    const Store<T>& store) {
-  for (int64_t j = 0; j < columns; j += Tile<T>::columns)
-    for (int64_t i = 0; i < rows; i += Tile<T>::rows) {
-      const Store<T> tile{store.c + i * store.ldc + j, store.ldc, store.accumulate,
-                          store.bias ? store.bias + j : nullptr, store.relu, store.scale ? store.scale + j : nullptr,
-                          store.residual};
-      const T *pa = a + i / Tile<T>::rows * Tile<T>::a_panel, *pb = b + j / Tile<T>::columns * b_stride;
-      const int64_t m = min64(rows - i, Tile<T>::rows), n = min64(columns - j, Tile<T>::columns);
-      if (n <= Vec<T>::lanes)
-        micro_kernel<T, 1>(pa, pb, kc, tile, m, n);
-      else
-        micro_kernel<T, kPanelVectors>(pa, pb, kc, tile, m, n);
-    }
 }
 
 // One round of the transposition: rows that are D apart exchange the lanes that differ in bit D.
@@ -283,17 +266,48 @@ void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_strid
     for (int64_t j = 0; j < columns; ++j) panel[k * C + j] = b[k * k_stride + j * column_stride];
 }
 
+// Fills a panel with the packed elements [k, k + kc) along k, at most a block of them: pack(panel, first number, numbers) does,
+// and pairs are made of what it packs, a block of numbers at a time. `depth` numbers there are; kWidth is the length of the rows of
+// a panel that is ordered by columns, 0 for one ordered by rows.
+template <class Format, int64_t kWidth, class T, class Pack>
+PYDL_INLINE void fill_panel(T* panel, int64_t k, int64_t kc, int64_t depth, const Pack& pack) {
+  if constexpr (Format::step == 1) {
+    pack(panel, k, kc);
+  } else {
+    alignas(64) T numbers[kWidth ? kWidth * kBlockK : Tile<T>::a_panel];
+    const int64_t begin = k * Format::step, end = min64(depth, (k + kc) * Format::step);
+    for (int64_t n = begin; n < end; n += kBlockK) {
+      const int64_t count = min64(end - n, kBlockK), at = (n - begin) / Format::step;
+      pack(numbers, n, count);
+      if constexpr (kWidth)
+        Format::pack_columns(numbers, kWidth, count, panel + at * kWidth);
+      else
+        for (int64_t i = 0; i < Tile<T>::rows; ++i) Format::pack_row(numbers + i * kPitch, count, panel + i * kPitch + at);
+    }
+  }
+}
+
+// A tile of C from a panel of each factor.
+template <class Format, bool kByColumns, class T>
+PYDL_INLINE void multiply_panel(const T* a, const T* b, int64_t kc, const Store<T>& store, int64_t rows, int64_t columns) {
+  constexpr int64_t pitch = kByColumns ? 1 : kPitch, step = kByColumns ? kColumnStep : 1;
+  if (columns <= Vec<T>::lanes)
+    micro_kernel<T, 1, pitch, step, Format>(a, b, kc, store, rows, columns);
+  else
+    micro_kernel<T, kPanelVectors, pitch, step, Format>(a, b, kc, store, rows, columns);
+}
+
 // The whole product. pack_a(panel, first_row, rows, first_k, kc) and pack_b(panel, first_column, columns, first_k, kc)
 // fill one panel each; with kByColumns, pack_a orders its panels by columns. K is taken in passes of a few blocks, between which
 // the sums rest in C. For a pass one factor is packed whole; blocks of the other are packed where they are used, and never
 // leave the cache. With many rows (pixels) B is packed whole, otherwise A: the other one is the larger.
-template <class T, bool kByColumns = false, class PackA, class PackB>
-void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
-          const Finish<T>& finish = {}, bool accumulate = false) {
-  if (M == 0 || N == 0) return;
+template <class Format, bool kByColumns, class T, class PackA, class PackB>
+void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
+                 const Finish<T>& finish, bool accumulate) {
   constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns, kPanelB = Tile<T>::b_panel;
   constexpr int64_t kPanelA = kByColumns ? Tile<T>::a_columns : Tile<T>::a_panel;
   constexpr int64_t kGroupM = kBlockM / R, kGroupN = 4;  // panels that stay in L2 together
+  const int64_t K = ceil_div(numbers, Format::step);        // packed elements
   const int64_t k_blocks = max64(1, ceil_div(K, kBlockK));  // K = 0: one empty block writes the zeros (and the bias)
   const int64_t a_panels = ceil_div(M, R), b_panels = ceil_div(N, C), m_blocks = ceil_div(M, kBlockM);
   // No sum depends on how rows and columns are cut, so that may follow the number of threads.
@@ -306,22 +320,20 @@ void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pac
     blocks = min64(k_blocks - kb, k_blocks - kb == kPassBlocks + 1 ? kPassBlocks + 1 : kPassBlocks);
     const bool first = kb == 0, last = kb + blocks == k_blocks;
     const int64_t depth = min64(K - kb * kBlockK, blocks * kBlockK);
-    const auto fill_a = [&](T* panels, int64_t i, int64_t k) {
-      pack_a(panels, i * R, min64(M - i * R, R), (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK));
+    const auto fill_a = [&](T* panel, int64_t i, int64_t k) {
+      fill_panel<Format, kByColumns ? kColumnStep : 0>(
+          panel, (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK), numbers,
+          [&](T* to, int64_t first, int64_t kc) { pack_a(to, i * R, min64(M - i * R, R), first, kc); });
     };
-    const auto fill_b = [&](T* panels, int64_t j, int64_t k) {
-      pack_b(panels, j * C, min64(N - j * C, C), (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK));
+    const auto fill_b = [&](T* panel, int64_t j, int64_t k) {
+      fill_panel<Format, C>(panel, (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK), numbers,
+                            [&](T* to, int64_t first, int64_t kc) { pack_b(to, j * C, min64(N - j * C, C), first, kc); });
     };
     const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t j) {
-      const int64_t rows = min64(M - i * R, R), columns = min64(N - j * C, C);
       const bool biased = finish.bias && (finish.scale ? last : first);
       const Store<T> tile{c + i * R * ldc + j * C, ldc, accumulate || !first, biased ? finish.bias + j * C : nullptr,
                           finish.relu && last, finish.scale && last ? finish.scale + j * C : nullptr, last ? finish.residual : 0};
-      constexpr int64_t pitch = kByColumns ? 1 : kPitch, step = kByColumns ? kColumnStep : 1;
-      if (columns <= Vec<T>::lanes)
-        micro_kernel<T, 1, pitch, step>(a, b, depth, tile, rows, columns);
-      else
-        micro_kernel<T, kPanelVectors, pitch, step>(a, b, depth, tile, rows, columns);
+      multiply_panel<Format, kByColumns>(a, b, depth, tile, min64(M - i * R, R), min64(N - j * C, C));
     };
     const int64_t size_a = blocks * kPanelA, size_b = blocks * kPanelB;
     if (many_rows) {
@@ -356,56 +368,81 @@ void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pac
   }
 }
 
+template <class T, bool kByColumns = false, class PackA, class PackB>
+void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
+          const Finish<T>& finish = {}, bool accumulate = false) {
+  if (M == 0 || N == 0) return;
+  with_format<T>([&](auto format) {
+    gemm_packed<decltype(format), kByColumns>(M, N, K, pack_a, pack_b, c, ldc, finish, accumulate);
+  });
+}
+
 // Whether the outputs are so few beside K that gemm_long_k pays: otherwise a product has enough columns to share.
 inline bool sums_are_long(int64_t M, int64_t N, int64_t K) { return K >= 16 * kBlockK && M * N * 64 < K * (M + N); }
 
-// Few outputs from a long K (weight gradients): K is cut into fixed chunks, each summed into its own copy of C, and the
-// copies are added in order. C is contiguous.
-template <class T, class PackA, class PackB>
-void gemm_long_k(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c) {
-  const int64_t size = M * N;
-  if (size == 0) return;
+// c[i] = sum over k of copies[k][i], in order.
+template <class T>
+void add_copies(const T* copies, int64_t chunks, int64_t size, T* c) {
+  parallel_for(size, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      T total = copies[i];
+      for (int64_t k = 1; k < chunks; ++k) total += copies[k * size + i];
+      c[i] = total;
+    }
+  });
+}
+
+template <class Format, bool kByColumns, class T, class PackA, class PackB>
+void gemm_long_k_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, const PackB& pack_b, T* c) {
+  constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns, kPanelB = Tile<T>::b_panel;
+  constexpr int64_t kPanelA = kByColumns ? Tile<T>::a_columns : Tile<T>::a_panel;
   constexpr int64_t kMostElements = int64_t{1} << 23;  // of all copies together
+  const int64_t size = M * N, K = ceil_div(numbers, Format::step);
   int64_t chunks = max64(1, min64(min64(16, ceil_div(K, 4 * kBlockK)), kMostElements / size));
   const int64_t per_chunk = max64(1, ceil_div(ceil_div(K, kBlockK), chunks)) * kBlockK;
   chunks = max64(1, ceil_div(K, per_chunk));  // K = 0: one empty chunk writes the zeros
-  const int64_t panels = ceil_div(N, Tile<T>::columns);
+  const int64_t panels = ceil_div(N, C);
   // One chunk only (a large C): threads share the columns instead.
   const int64_t n_pieces = chunks >= 8 ? 1 : min64(panels, ceil_div(16, chunks));
-  const int64_t piece = ceil_div(panels, n_pieces) * Tile<T>::columns;
+  const int64_t piece = ceil_div(panels, n_pieces);
   Scratch<T> copies(chunks > 1 ? chunks * size : 1);
   parallel_for(chunks * n_pieces, 1, [&](int64_t begin, int64_t end) {
-    const int64_t m_panels = ceil_div(M, Tile<T>::rows);
-    const int64_t a_group = min64(m_panels, kBlockM / Tile<T>::rows);
-    Scratch<T> a(a_group * Tile<T>::a_panel), b(piece / Tile<T>::columns * Tile<T>::b_panel);
+    const int64_t m_panels = ceil_div(M, R), a_group = min64(m_panels, kBlockM / R);
+    Scratch<T> a(a_group * kPanelA), b(piece * kPanelB);
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t chunk = t / n_pieces, j0 = t % n_pieces * piece;
-      if (j0 >= N) continue;
-      const int64_t columns = min64(N - j0, piece);
-      T* to = (chunks > 1 ? copies.data + chunk * size : c) + j0;
+      const int64_t chunk = t / n_pieces, j0 = t % n_pieces * piece, j1 = min64(panels, j0 + piece);
+      T* to = chunks > 1 ? copies.data + chunk * size : c;
       const int64_t k_begin = chunk * per_chunk, k_end = min64(K, k_begin + per_chunk);
       for (int64_t k0 = k_begin; k0 == k_begin || k0 < k_end; k0 += kBlockK) {
         const int64_t kc = max64(0, min64(k_end - k0, kBlockK));
-        for (int64_t j = 0; j < columns; j += Tile<T>::columns)
-          pack_b(b.data + j / Tile<T>::columns * Tile<T>::b_panel, j0 + j, min64(columns - j, Tile<T>::columns), k0, kc);
-        for (int64_t i0 = 0; i0 < M; i0 += a_group * Tile<T>::rows) {
-          const int64_t rows = min64(M - i0, a_group * Tile<T>::rows);
-          for (int64_t i = 0; i < rows; i += Tile<T>::rows)
-            pack_a(a.data + i / Tile<T>::rows * Tile<T>::a_panel, i0 + i, min64(rows - i, Tile<T>::rows), k0, kc);
-          multiply_block<T>(a.data, b.data, Tile<T>::b_panel, rows, columns, kc,
-                            Store<T>{to + i0 * N, N, k0 > k_begin, nullptr});
+        for (int64_t j = j0; j < j1; ++j)
+          fill_panel<Format, C>(b.data + (j - j0) * kPanelB, k0, kc, numbers, [&](T* panel, int64_t k, int64_t n) {
+            pack_b(panel, j * C, min64(N - j * C, C), k, n);
+          });
+        for (int64_t i0 = 0; i0 < m_panels; i0 += a_group) {
+          const int64_t i1 = min64(m_panels, i0 + a_group);
+          for (int64_t i = i0; i < i1; ++i)
+            fill_panel<Format, kByColumns ? kColumnStep : 0>(
+                a.data + (i - i0) * kPanelA, k0, kc, numbers,
+                [&](T* panel, int64_t k, int64_t n) { pack_a(panel, i * R, min64(M - i * R, R), k, n); });
+          for (int64_t j = j0; j < j1; ++j)
+            for (int64_t i = i0; i < i1; ++i)
+              multiply_panel<Format, kByColumns>(a.data + (i - i0) * kPanelA, b.data + (j - j0) * kPanelB, kc,
+                                                 Store<T>{to + i * R * N + j * C, N, k0 > k_begin}, min64(M - i * R, R),
+                                                 min64(N - j * C, C));
         }
       }
     }
   });
-  if (chunks == 1) return;
-  parallel_for(size, 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      T total = copies.data[i];
-      for (int64_t k = 1; k < chunks; ++k) total += copies.data[k * size + i];
-      c[i] = total;
-    }
-  });
+  if (chunks > 1) add_copies(copies.data, chunks, size, c);
+}
+
+// Few outputs from a long K (weight gradients): K is cut into fixed chunks, each summed into its own copy of C, and the
+// copies are added in order. C is contiguous.
+template <class T, bool kByColumns = false, class PackA, class PackB>
+void gemm_long_k(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c) {
+  if (M * N == 0) return;
+  with_format<T>([&](auto format) { gemm_long_k_packed<decltype(format), kByColumns>(M, N, K, pack_a, pack_b, c); });
 }
 
 }  // namespace

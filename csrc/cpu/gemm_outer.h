@@ -126,14 +126,7 @@ void sum_outer_products(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda
       }
     }
   });
-  if (chunks == 1) return;
-  parallel_for(size, 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      T total = copies.data[i];
-      for (int64_t k = 1; k < chunks; ++k) total += copies.data[k * size + i];
-      c[i] = total;
-    }
-  });
+  if (chunks > 1) add_copies(copies.data, chunks, size, c);
 }
 
 }  // namespace

@@ -39,6 +39,7 @@ struct Forward {
   Scratch<T> state;      // h before and after a step: two of [B, pitch]
   Scratch<T> inner;      // [B, hidden_pitch]: r h (gru_before), or h before the projection
   Scratch<T> cell;       // [B, H]
+  Scratch<T> packed;     // rows of a step in pairs, if products are of pairs
 
   Forward(const Geometry& g_, const RnnArgs& a_)
       : g(g_), a(a_), pitch(pitch_of(g.P)), hidden_pitch(pitch_of(g.H)),
@@ -51,7 +52,8 @@ struct Forward {
                    [&](int64_t p) {
                      return typename Panels<T>::Source{a.w_hr.as<T>() + p * U * g.H, 1, g.H, min64(U, g.P - p * U)};
                    }),
-        state(2 * g.B * pitch), inner(g.B * hidden_pitch), cell(g.B * g.H) {
+        state(2 * g.B * pitch), inner(g.B * hidden_pitch), cell(g.B * g.H),
+        packed(weights.pairs ? g.B * max64(pitch, hidden_pitch) : 0) {
     const T* h0 = data_or_null<T>(a.h0);
     copy_rows(h0, g.P, state.data, pitch, g.B, g.P);
     copy_rows(h0, g.P, state.data + g.B * pitch, pitch, g.B, g.P);
@@ -93,13 +95,14 @@ struct Forward {
   void products(const Panels<T>& w, const T* states, int64_t lda, int64_t first, int64_t n, int64_t gate, int64_t gates,
                 const F& finish) {
     const int64_t together = w.group == 1 ? panels_at_once(min64(n, kPanelRows)) : 1;
+    const auto rows_of_step = w.rows_of(states + first * lda, lda, n, w.K, packed.data + first * max64(pitch, hidden_pitch));
     for_blocks(w.blocks, together, 2 * n * gates * w.K * U, [&](int64_t block, int64_t count) {
       alignas(64) T tile[kMostPanels * kRowBlock * U];
       constexpr int64_t stride = kRowBlock * U;
       for (int64_t i0 = 0; i0 < n; i0 += kRowBlock) {
         const int64_t rows = min64(n - i0, kRowBlock);
-        multiply_panels(states + (first + i0) * lda, lda, rows, w.panel(block * w.group + gate), w.stride(), count * gates,
-                        w.K, tile, stride);
+        w.multiply(rows_of_step.data + i0 * rows_of_step.ld, rows_of_step.ld, rows, block * w.group + gate, count * gates, 0, w.K,
+                   tile, stride);
         for (int64_t j = 0; j < count; ++j)
           for (int64_t i = 0; i < rows; ++i)
             finish(tile + j * stride + i * U, stride, first + i0 + i, (block + j) * U);

@@ -21,6 +21,7 @@ struct Backward {
   Scratch<T> dh;         // [B, P] gradient of h, carried from step to step
   Scratch<T> dc;         // [B, H]
   Scratch<T> projected;  // [rows, pitch] gradient of the projected output
+  Scratch<T> packed;     // rows of a step in pairs, if products are of pairs
 
   Backward(const Geometry& g_, const RnnArgs& a_, const RnnGradients& d_)
       : g(g_), a(a_), d(d_), columns((g.cell == RnnCell::gru ? 4 : g.G) * g.H), ldg(pitch_of(columns)), pitch(pitch_of(g.P)),
@@ -33,7 +34,8 @@ struct Backward {
                      return typename Panels<T>::Source{a.w_hr.as<T>() + p * U, g.H, 1, min64(U, g.H - p * U)};
                    }),
         h_before(g, a.y, a.h0, g.P), c_before(g, g.cell == RnnCell::lstm ? a.extra : a.y, a.c0, g.H),
-        gates(g.rows * ldg), dh(g.B * g.P), dc(g.B * g.H), projected(a.w_hr.data ? g.rows * pitch : 0) {
+        gates(g.rows * ldg), dh(g.B * g.P), dc(g.B * g.H), projected(a.w_hr.data ? g.rows * pitch : 0),
+        packed(weights.pairs ? g.B * pitch_of(max64(g.G * g.H, g.P)) : 0) {
     copy_rows(data_or_null<T>(d.ghn), g.P, dh.data, g.P, g.B, g.P);
     copy_rows(data_or_null<T>(d.gcn), g.H, dc.data, g.H, g.B, g.H);
   }
@@ -93,13 +95,14 @@ struct Backward {
   void products(const Panels<T>& w, const T* lhs, int64_t lda, int64_t k, int64_t K, int64_t first, int64_t from, int64_t n,
                 const F& finish) {
     const int64_t most = max64(from, n);
+    const auto rows_of_step = w.rows_of(from > 0 ? lhs + first * lda : nullptr, lda, from, K, packed.data + first * pitch_of(K));
     for_blocks(w.blocks, panels_at_once(min64(most, kPanelRows)), 2 * most * K * U, [&](int64_t block, int64_t count) {
       alignas(64) T tile[kMostPanels * kRowBlock * U];
       constexpr int64_t stride = kRowBlock * U;
       for (int64_t i0 = 0; i0 < most; i0 += kRowBlock) {
         const int64_t rows = min64(most - i0, kRowBlock), with_sums = min64(rows, from - i0);
         if (with_sums > 0)
-          multiply_panels(lhs + (first + i0) * lda, lda, with_sums, w.panel(block) + k * U, w.stride(), count, K, tile, stride);
+          w.multiply(rows_of_step.data + i0 * rows_of_step.ld, rows_of_step.ld, with_sums, block, count, k, K, tile, stride);
         for (int64_t j = 0; j < count; ++j)
           for (int64_t i = 0; i < rows; ++i) finish(tile + j * stride + i * U, first + i0 + i, (block + j) * U);
       }

@@ -15,9 +15,6 @@ constexpr int64_t gate_count(RnnCell cell) {
   }
 }
 
-// Elements between the rows of a buffer that multiply_panels reads: rows must not fall into the same cache sets.
-constexpr int64_t pitch_of(int64_t n) { return ceil_div(n, 16) * 16 + 16; }
-
 inline void check_array(const Array& a, DType dtype, int64_t rows, int64_t columns, const char* message) {
   PYDL_CHECK(a.data && a.dtype == dtype && a.contiguous() && a.ndim == 2 && a.shape[0] == rows && a.shape[1] == columns,
              message);

@@ -16,11 +16,14 @@ constexpr int64_t kTileVectors = 12;
 constexpr int64_t kRowBlock = 56;   // rows of a step that are handled together: their sums stay in L1
 constexpr int64_t kMostPanels = 4;  // panels side by side in a tile of sums
 
+// Elements between the rows of a buffer that multiply_panels reads: rows must not fall into the same cache sets.
+constexpr int64_t pitch_of(int64_t n) { return ceil_div(n, 16) * 16 + 16; }
+
 // Whether R rows x N panels of sums fit into registers, with the operands.
 constexpr bool fits(int64_t R, int64_t N) { return R * kPanelVectors * N + (N > 1 ? 2 * N : 0) <= kTileVectors; }
 
-// c[n][i][:] (+)= sum over k of a[i][k] b[n][k][:]; n counts panels.
-template <class T, int64_t R, int64_t N>
+// c[n][i][:] (+)= sum over k of a[i][k] b[n][k][:]; n counts panels, k the packed elements of the format.
+template <class Format, class T, int64_t R, int64_t N>
 [[gnu::noinline]] void panel_kernel(const T* __restrict a, int64_t lda, const T* __restrict b, int64_t b_stride, int64_t kc,
                                     T* __restrict c, int64_t c_stride, bool accumulate) {
   using V = Vec<T>;
@@ -36,9 +39,9 @@ template <class T, int64_t R, int64_t N>
     for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + j / kPanelVectors * b_stride + k * W + j % kPanelVectors * L);
 #pragma GCC unroll 14
     for (int64_t i = 0; i < R; ++i) {
-      const V va = V::splat(a[i * lda + k]);
+      const V va = Format::splat(a + i * lda + k);
 #pragma GCC unroll 8
-      for (int64_t j = 0; j < C; ++j) sum[i][j] = fma(va, vb[j], sum[i][j]);
+      for (int64_t j = 0; j < C; ++j) sum[i][j] = Format::multiply(va, vb[j], sum[i][j]);
     }
   }
 #pragma GCC unroll 14
@@ -53,23 +56,23 @@ template <class T, int64_t R, int64_t N>
 template <class T>
 using PanelKernel = void (*)(const T*, int64_t, const T*, int64_t, int64_t, T*, int64_t, bool);
 
-template <class T, int64_t N, int64_t... I>
+template <class Format, class T, int64_t N, int64_t... I>
 PanelKernel<T> panel_kernel_for(int64_t rows, std::integer_sequence<int64_t, I...>) {
-  static constexpr PanelKernel<T> table[] = {panel_kernel<T, fits(I + 1, N) ? I + 1 : 1, N>...};
+  static constexpr PanelKernel<T> table[] = {panel_kernel<Format, T, fits(I + 1, N) ? I + 1 : 1, N>...};
   return table[rows - 1];
 }
 
-template <class T>
+template <class Format, class T>
 PanelKernel<T> panel_kernel_for(int64_t rows, int64_t panels) {
   using Rows = std::make_integer_sequence<int64_t, kPanelRows>;
-  if (panels == 4) return panel_kernel_for<T, 4>(rows, Rows{});
-  if (panels == 2) return panel_kernel_for<T, 2>(rows, Rows{});
-  return panel_kernel_for<T, 1>(rows, Rows{});
+  if (panels == 4) return panel_kernel_for<Format, T, 4>(rows, Rows{});
+  if (panels == 2) return panel_kernel_for<Format, T, 2>(rows, Rows{});
+  return panel_kernel_for<Format, T, 1>(rows, Rows{});
 }
 
-// tile[p][row][:] = a[row][0:K] times panel p. At most kRowBlock rows and kMostPanels panels. The order of each sum over k
-// depends on K alone.
-template <class T>
+// tile[p][row][:] = a[row][0:K] times panel p, in packed elements of the format. At most kRowBlock rows and kMostPanels panels.
+// The order of each sum over k depends on K alone.
+template <class Format, class T>
 void multiply_panels(const T* a, int64_t lda, int64_t rows, const T* b, int64_t b_stride, int64_t panels, int64_t K, T* tile,
                      int64_t tile_stride) {
   constexpr int64_t W = Tile<T>::columns;
@@ -80,7 +83,7 @@ void multiply_panels(const T* a, int64_t lda, int64_t rows, const T* b, int64_t 
     for (int64_t k0 = 0; k0 < K; k0 += kBlockK) {
       for (int64_t i = 0, done = 0; i < blocks; ++i) {
         const int64_t r = ceil_div(rows - done, blocks - i);
-        panel_kernel_for<T>(r, n)(a + done * lda + k0, lda, b + p * b_stride + k0 * W, b_stride, min64(K - k0, kBlockK),
+        panel_kernel_for<Format, T>(r, n)(a + done * lda + k0, lda, b + p * b_stride + k0 * W, b_stride, min64(K - k0, kBlockK),
                                   tile + p * tile_stride + done * W, tile_stride, k0 > 0);
         done += r;
       }
@@ -89,10 +92,12 @@ void multiply_panels(const T* a, int64_t lda, int64_t rows, const T* b, int64_t 
   }
 }
 
-// Weights packed for multiply_panels: K rows in panels of Tile::columns columns.
+// Weights packed for multiply_panels: K rows in panels of Tile::columns columns; in pairs of rows where this thread computes in
+// bfloat16.
 template <class T>
 struct Panels {
   int64_t K, blocks, group;  // `group` panels (one per gate) belong to a block of units
+  const bool pairs;
   Scratch<T> data;
 
   // source(panel): address, stride of rows (k), stride of columns, number of columns.
@@ -102,16 +107,44 @@ struct Panels {
   };
   template <class F>
   Panels(int64_t K_, int64_t blocks_, int64_t group_, const F& source)
-      : K(K_), blocks(blocks_), group(group_), data(K_ * blocks_ * group_ * Tile<T>::columns) {
+      : K(K_), blocks(blocks_), group(group_), pairs(in_pairs<T>()), data(K_ * blocks_ * group_ * Tile<T>::columns) {
     parallel_for(blocks * group, max64(1, 65536 / (K * Tile<T>::columns)), [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) {
         const Source s = source(p);
-        pack_b_strided(data.data + p * stride(), s.from, s.k_stride, s.column_stride, s.columns, K);
+        T* panel = data.data + p * stride();
+        pack_b_strided(panel, s.from, s.k_stride, s.column_stride, s.columns, K);
+        with_format<T>([&](auto format) { format.pack_columns(panel, Tile<T>::columns, K, panel); });
       }
     });
   }
   int64_t stride() const { return K * Tile<T>::columns; }
-  const T* panel(int64_t p) const { return data.data + p * stride(); }
+  // Panel p from row k (even, where rows are paired) on.
+  const T* panel(int64_t p, int64_t k = 0) const {
+    return data.data + p * stride() + (pairs ? k / 2 : k) * Tile<T>::columns;
+  }
+
+  struct Rows {
+    const T* data;
+    int64_t ld;
+  };
+  // n rows of K_ numbers as `multiply` reads them: where they lie, or in pairs in `to`, whose rows are pitch_of(K_) apart.
+  Rows rows_of(const T* a, int64_t lda, int64_t n, int64_t K_, T* to) const {
+    if (!pairs) return {a, lda};
+    const int64_t ld = pitch_of(K_);
+    with_format<T>([&](auto format) {
+      for (int64_t i = 0; i < n; ++i) format.pack_row(a + i * lda, K_, to + i * ld);
+    });
+    return {to, ld};
+  }
+
+  // tile[panel][row][:] = the products of rows of a, as `rows_of` gives them, with K_ rows of `count` panels from panel p, row k on.
+  void multiply(const T* a, int64_t lda, int64_t rows, int64_t p, int64_t count, int64_t k, int64_t K_, T* tile,
+                int64_t tile_stride) const {
+    with_format<T>([&](auto format) {
+      using Format = decltype(format);
+      multiply_panels<Format>(a, lda, rows, panel(p, k), stride(), count, ceil_div(K_, Format::step), tile, tile_stride);
+    });
+  }
 };
 
 }  // namespace

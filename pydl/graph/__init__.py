@@ -14,9 +14,11 @@ from pydl.graph.modes import (
     set_grad_enabled,
 )
 from pydl.graph.op import Cost, Op, SlidingWindow
+from pydl.graph.precision import autocast, get_float32_matmul_precision, set_float32_matmul_precision
 
 __all__ = [
-    "Cost", "Function", "Op", "TensorCore", "SlidingWindow", "apply", "backward", "checkpoint", "detect_anomaly", "enable_grad",
-    "grad", "gradcheck", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "observe",
-    "set_detect_anomaly", "set_grad_enabled", "wrap",
+    "Cost", "Function", "Op", "TensorCore", "SlidingWindow", "apply", "autocast", "backward", "checkpoint", "detect_anomaly",
+    "enable_grad", "get_float32_matmul_precision", "grad", "gradcheck", "inference_mode", "is_grad_enabled",
+    "is_inference_mode_enabled", "no_grad", "observe", "set_detect_anomaly", "set_float32_matmul_precision", "set_grad_enabled",
+    "wrap",
 ]

@@ -57,6 +57,7 @@ def run_backward(list roots, list grads, bint retain_graph=False, bint create_gr
             key = (t.node.sequence, t.output_index) if t.node is not None else id(t)
             wanted.setdefault(key, []).append(i)
     cdef int mode = pydl_grad_enabled
+    cdef int precision = native.set_thread_precision(-1)
     if pydl_recording:
         notes.backwards += 1
     pydl_set_grad(create_graph)
@@ -71,6 +72,7 @@ def run_backward(list roots, list grads, bint retain_graph=False, bint create_gr
         flush_leaves(leaves, wanted, results, create_graph)
     finally:
         pydl_set_grad(mode)
+        native.set_thread_precision(precision)
     return results
 
 
@@ -106,6 +108,7 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
             if map_backward(node, outs, pending, youngest, leaves, retain_graph):
                 return
         take_long_way(node)
+    native.set_thread_precision(node.precision)
     node.owns_gradient = not create_graph and len(outs) == 1 and held_once(outs)
     node.consumes = not retain_graph and not create_graph
     if op.backward_on_tensors:

@@ -493,7 +493,7 @@ class Capture:
     def _signature(self, inputs: list[TensorCore], structure: Any) -> _Signature:
         key = (
             tuple((t.data.shape, t.data.dtype.str, t.requires_grad) for t in inputs), _frozen(structure),
-            engine.is_grad_enabled(), engine.is_inference_mode_enabled(), _core.isa(), _core.conv_method(),
+            engine.is_grad_enabled(), engine.is_inference_mode_enabled(), _core.isa(), _core.conv_method(), _core.precision(),
         )  # fmt: skip
         found = self._signatures.get(key)
         if found is None:

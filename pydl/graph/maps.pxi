@@ -15,6 +15,8 @@ cdef extern from "bindings/api.h" namespace "pydl":
         PyObject* (*scalar)(double value, PyObject* like) except? NULL
         int (*add_into)(PyObject* sum, PyObject* more) except -1
         int (*same_shape)(PyObject* a, PyObject* b) noexcept
+        int (*precision)() noexcept
+        int (*set_thread_precision)(int p) noexcept
 
 cdef extern from *:
     """

@@ -30,6 +30,7 @@ cdef class Node:
     cdef dict watched          # output index -> tensor with hooks or retain_grad
     cdef bint freed
     cdef public str module_path
+    cdef int precision         # of products in forward, and so in backward
     cdef public tuple non_differentiable
     cdef public bint materialize_grads
     cdef public bint owns_gradient  # in backward: nobody else holds the incoming gradient, its memory may be written to

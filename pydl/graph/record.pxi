@@ -88,6 +88,7 @@ cdef record_node(Node node, tuple args, list raw, list tensors, tuple arrays):
         else:
             edges.append(None)
     node.inputs = tuple(edges)
+    node.precision = native.precision()
     if node.module_path is None and module_stack:
         node.module_path = current_module_path()
     meta = []

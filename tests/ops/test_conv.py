@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from records import ISAS, OpRecord, draw, instruction_set, run_records, threads
+from records import EXACT_LEVELS, OpRecord, draw, instruction_set, run_records, threads
 
 import pydl
 from pydl.errors import ArgumentError, DTypeError, ShapeError
@@ -172,7 +172,7 @@ def configurations():
                                                    "groups": group_count}, id=f"{i}-{n}d-{padding}-{groups}")
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize(("n", "c", "o", "size", "kernel", "options"), list(configurations()))
 def test_exact(n, c, o, size, kernel, options, isa):
     rng = np.random.default_rng(1)
@@ -187,7 +187,7 @@ def test_exact(n, c, o, size, kernel, options, isa):
             check_exactly(n, x, w, b, True, **{**options, "padding": pads, "output_padding": extra})
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize("channels", [1, 5, 6, 7, 13, 14, 15, 31, 32, 33])
 def test_exact_around_the_block_edges(channels, isa):
     """Channels around the panel sizes, positions around the row blocks, K = C * 9 across 256."""
@@ -200,7 +200,7 @@ def test_exact_around_the_block_edges(channels, isa):
                 check_exactly(2, x, w, b, dtype=dtype, padding=1, groups=groups)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 def test_exact_in_every_memory_order(isa):
     rng = np.random.default_rng(3)
     x, w = whole_numbers(rng, (2, 3, 6, 5)), whole_numbers(rng, (4, 3, 2, 3))
@@ -216,7 +216,7 @@ def test_exact_in_every_memory_order(isa):
             np.testing.assert_array_equal(y.numpy(), expected)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("groups", [1, 6])
 def test_special_values_spread_as_in_plain_arithmetic(groups, value, isa):

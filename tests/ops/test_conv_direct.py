@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from records import ISAS, instruction_set, threads
+from records import EXACT_LEVELS, instruction_set, threads
 from test_conv import check_exactly, whole_numbers
 
 import pydl
@@ -35,7 +35,7 @@ SHAPES = [
 NAMES = ["x".join(map(str, w)) + f"@{x[-1]}" for x, w, _ in SHAPES]
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize(("x", "w", "options"), SHAPES, ids=NAMES)
 def test_exact(x, w, options, isa):
     rng = np.random.default_rng(sum(x) + sum(w))
@@ -45,7 +45,7 @@ def test_exact(x, w, options, isa):
             check_exactly(len(x) - 2, *data, dtype=dtype, **options)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize(("x", "w", "options"), SHAPES[:8:2], ids=NAMES[:8:2])
 def test_exact_transposed(x, w, options, isa):
     rng = np.random.default_rng(sum(x) + sum(w))
@@ -71,7 +71,7 @@ def test_same_bits_for_every_number_of_threads(x, w, options):
             np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 def test_not_a_number_stays_where_its_window_is(isa):
     with instruction_set(isa):
         x = np.ones((1, 3, 12, 12), np.float32)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from records import ISAS, instruction_set, threads
+from records import EXACT_LEVELS, instruction_set, threads
 from test_conv import check_exactly, whole_numbers
 
 import pydl
@@ -22,7 +22,7 @@ def data(*shapes):
     return [whole_numbers(rng, s) for s in shapes]
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize(("x", "w"), POINTWISE)
 def test_pointwise_is_exact(x, w, isa):
     with instruction_set(isa):
@@ -30,7 +30,7 @@ def test_pointwise_is_exact(x, w, isa):
             check_exactly(len(x) - 2, *data(x, w, w[:1]), dtype=dtype)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize(("x", "w", "stride"), UNFOLDING)
 def test_unfolding_is_exact(x, w, stride, isa):
     with instruction_set(isa):
@@ -38,7 +38,7 @@ def test_unfolding_is_exact(x, w, stride, isa):
             check_exactly(len(x) - 2, *data(x, w, w[1:2]), dtype=dtype, stride=stride, transposed=True)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 def test_weights_in_any_memory_order(isa):
     x, w, b = (a.astype(np.float32) for a in data((2, 20, 4, 5), (20, 37, 2, 2), (37,)))
     expected = None

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from records import ISAS, OpRecord, draw, instruction_set, run_records, threads
+from records import EXACT_LEVELS, OpRecord, draw, instruction_set, run_records, threads
 
 import pydl
 from pydl.errors import DTypeError, ShapeError
@@ -88,7 +88,7 @@ def whole_numbers(rng, shape, dtype):
 EDGES = [1, 2, 5, 6, 7, 8, 13, 14, 15, 16, 17, 31, 32, 33, 48]
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exact_around_the_tile_edges(isa, dtype):
     """Small integers: no rounding, so the product must be that of int64 to the last bit, in every memory order."""
@@ -103,7 +103,7 @@ def test_exact_around_the_tile_edges(isa, dtype):
                 np.testing.assert_array_equal(pydl.matmul(pydl.from_numpy(x), pydl.from_numpy(y)).numpy(), expected)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize("size", [(83, 40, 257), (84, 33, 512), (85, 97, 255), (113, 31, 256), (8, 9, 4096), (15, 33, 5000),
                                   (1, 1, 9000), (2, 65, 4097), (200, 1, 300), (1, 200, 300)], ids=str)
 def test_exact_around_the_block_edges(size, isa):
@@ -118,7 +118,7 @@ def test_exact_around_the_block_edges(size, isa):
             np.testing.assert_array_equal(pydl.linear(x, y.T, c).numpy(), a @ b + bias)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize("m", [1, 3, 7, 8, 9, 31, 32, 33])
 def test_exact_with_few_rows_and_many_weights(m, isa):
     """Up to 32 rows: weights are read as they lie, in rows along K (48 columns a piece) or along the columns (256 or 128)."""
@@ -134,7 +134,7 @@ def test_exact_with_few_rows_and_many_weights(m, isa):
                     np.testing.assert_array_equal(pydl.matmul(x, weight.T).numpy(), a @ b)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 def test_exact_gradients(isa):
     rng = np.random.default_rng(2)
     for a_shape, b_shape in [((13, 33), (33, 15)), ((3, 14, 5), (3, 5, 31)), ((3, 14, 5), (5, 33)), ((14, 5), (3, 5, 6)),
@@ -153,7 +153,7 @@ def test_exact_gradients(isa):
             np.testing.assert_array_equal(t.grad.numpy(), whole.sum(axes).reshape(t.shape))
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize("value", [nan, inf, -inf])
 def test_special_values_spread_as_in_plain_arithmetic(value, isa):
     """A NaN or Inf reaches its row or column, meets zeros as 0 * inf = NaN, and touches nothing else."""

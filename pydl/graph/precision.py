@@ -1,0 +1,96 @@
+"""In what precision products are computed: `autocast` for a part of a program, `set_float32_matmul_precision` for all of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydl import _core
+from pydl.errors import ArgumentError
+from pydl.graph.modes import _Mode
+
+__all__ = ["autocast", "get_float32_matmul_precision", "set_float32_matmul_precision"]
+
+_FLOAT32, _BFLOAT16 = 0, 1  # of csrc/core/precision.h
+_NAMES = ("highest", "high", "medium")
+_chosen = "highest"
+
+
+def _check_bfloat16(who: str, otherwise: str) -> None:
+    if reason := _core.why_no_bfloat16():
+        raise ArgumentError(f"[{who}] bfloat16 products need AVX512-BF16, and {reason}; {otherwise}")
+
+
+class autocast(_Mode):
+    """Mixed precision: inside, products of float32 numbers are computed in bfloat16 and summed in float32.
+
+    Matrix products (`matmul`, `linear` and all that is made of them), convolutions and recurrent layers round both factors to
+    bfloat16 (8 significant bits, the exponents of float32) while they pack them, which gives relative errors of about 2e-3 (2-norm).
+    Tensors, weights, gradients and the optimizer's state stay float32, so no copy of the weights is kept and no loss need be
+    scaled. Backward computes each product in the precision of its forward, wherever it is called. What would gain nothing
+    stays exact: 3x3 and 5x5 convolutions that Winograd's method computes with fewer products, convolutions of few channels,
+    products of up to 32 rows (whose time is that of reading the weights), attention, and everything that is no product.
+
+    Also a decorator. Each thread has its own: data-loader workers are not affected.
+
+    Parameters
+    ----------
+    dtype : "bfloat16" or pydl.bfloat16
+    enabled : bool
+        False makes it do nothing inside another `autocast`: products are float32 there (or what `set_float32_matmul_precision`
+        says).
+
+    Raises
+    ------
+    ArgumentError
+        For another dtype, or where the CPU (or the instruction set forced by ``PYDL_ISA``) has no AVX512-BF16.
+
+    Notes
+    -----
+    PyTorch's autocast also keeps results in bfloat16, which halves the memory of activations; here they stay float32.
+    Source: Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning Training".
+
+    Examples
+    --------
+    >>> with pydl.autocast("bfloat16"):  # doctest: +SKIP
+    ...     loss = pydl.nn.functional.cross_entropy(model(x), y)
+    >>> loss.backward()  # doctest: +SKIP
+    """
+
+    def __init__(self, dtype: Any = "bfloat16", enabled: bool = True) -> None:
+        super().__init__()
+        if str(dtype) != "bfloat16":
+            raise ArgumentError(f"[autocast] dtype={dtype!r}: expected 'bfloat16' (float16 has no kernels here)")
+        if enabled:
+            _check_bfloat16("autocast", "leave autocast out or pass enabled=False")
+        self.enabled = enabled
+
+    def _switch(self) -> int:
+        return int(_core.set_thread_precision(_BFLOAT16 if self.enabled else -1))
+
+    def _restore(self, previous: int) -> None:
+        _core.set_thread_precision(previous)
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Choose how products of float32 numbers (matrices, convolutions, recurrent layers) may be computed, in all threads.
+
+    "highest" (default): in float32. "high": with at least 16 significant bits; nothing faster than float32 does that on CPUs
+    without AMX, so it is the same as "highest" so far. "medium": in bfloat16, with float32 sums, as inside of `autocast`.
+
+    Raises
+    ------
+    ArgumentError
+        For another name, or for "medium" where the CPU (or the instruction set forced by ``PYDL_ISA``) has no AVX512-BF16.
+    """
+    global _chosen
+    if precision not in _NAMES:
+        raise ArgumentError(f"[set_float32_matmul_precision] precision={precision!r}: expected one of {', '.join(_NAMES)}")
+    if precision == "medium":
+        _check_bfloat16("set_float32_matmul_precision", "choose 'highest' or 'high'")
+    _core.set_process_precision(_BFLOAT16 if precision == "medium" else _FLOAT32)
+    _chosen = precision
+
+
+def get_float32_matmul_precision() -> str:
+    """The name given to `set_float32_matmul_precision`: "highest", "high" or "medium"."""
+    return _chosen
