@@ -56,7 +56,8 @@ class SideFailed(Exception):
 class Side:
     """A worker process."""
 
-    def __init__(self, name: str, case: str, form: Form, folder: Path, threads: int, inference: bool, autocast: bool = False) -> None:
+    def __init__(self, name: str, case: str, form: Form, folder: Path, threads: int, inference: bool,
+                 autocast: bool = False) -> None:
         self.name = name
         spec = {"case": case, "package": form.package, "threads": threads, "inference": inference, "autocast": autocast,
                 "options": form.options, "weights": str(folder / f"{case}.npz")}  # fmt: skip

@@ -24,7 +24,7 @@ class autocast(_Mode):
     """Mixed precision: inside, products of float32 numbers are computed in bfloat16 and summed in float32.
 
     Matrix products (`matmul`, `linear` and all that is made of them), convolutions and recurrent layers round both factors to
-    bfloat16 (8 significant bits, the exponents of float32) while they pack them, which gives relative errors of about 2e-3 (2-norm).
+    bfloat16 (8 significant bits, the exponents of float32) while they pack them: relative errors of about 2e-3 (2-norm).
     Tensors, weights, gradients and the optimizer's state stay float32, so no copy of the weights is kept and no loss need be
     scaled. Backward computes each product in the precision of its forward, wherever it is called. What would gain nothing
     stays exact: 3x3 and 5x5 convolutions that Winograd's method computes with fewer products, convolutions of few channels,
