@@ -23,6 +23,8 @@ const char* isa_name(Isa isa) { return kNames[static_cast<int>(isa)]; }
 Isa isa_from_name(const std::string& name) {
   for (int i = 0; i < kIsaCount; ++i)
     if (name == kNames[i]) return static_cast<Isa>(i);
+  if (name == "amx")
+    throw Error("PYDL_ISA: AMX kernels are not implemented; the best level is 'avx512'");
   throw Error("PYDL_ISA: unknown instruction set '" + name + "'; expected one of generic, avx2, avx512");
 }
 

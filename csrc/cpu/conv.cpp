@@ -76,7 +76,7 @@ void forward(const ConvArgs& a) {
   const T *x = a.x.as<T>(), *w = a.weight.as<T>();
   T* y = a.y.as<T>();
   const auto finish = finish_of<T>(a);
-  if (!pack && pointwise_pays(a, a.channels_in, a.channels_out))
+  if (is_pointwise(a))
     return pointwise<T>({a.batch * a.out[0] * a.out[1] * a.out[2], a.channels_in, a.channels_out, x, finish}, w,
                         a.weight.strides[1], a.weight.strides[0], y);
   const ForwardTaps taps(a);
@@ -139,7 +139,7 @@ template <class T>
 void data_gradient(const ConvArgs& a) {
   const bool pack = packing_pays<T>(a);
   if (!pack && direct_pays(a, Direction::data_gradient)) return conv_direct_data_gradient(a);
-  if (!pack && pointwise_pays(a, a.channels_out, a.channels_in))
+  if (is_pointwise(a))
     return pointwise<T>({a.batch * a.in[0] * a.in[1] * a.in[2], a.channels_out, a.channels_in, a.y.as<T>(),
                          {a.bias.data ? a.bias.as<T>() : nullptr}},
                         a.weight.as<T>(), a.weight.strides[0], a.weight.strides[1], a.x.as<T>());
