@@ -188,6 +188,7 @@ void weight_gradient(const ConvArgs& a) {
           },
           [&](T* panel, int64_t j, int64_t n, int64_t row, int64_t kc) {
             constexpr int64_t C = Tile<T>::columns;
+            if (in_rows) return pack_b_strided(panel, x + row * columns + j, columns, int64_t{1}, n, kc);
             if (n < C) zero_run(panel, kc * C);
             fill_b(panel, C, j, n, row, kc);
           },
