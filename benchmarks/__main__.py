@@ -1,7 +1,8 @@
 """Speed and memory beside PyTorch (pip install 'pydl[peers]'); every benchmark checks its outputs before it times them.
 
 steps: whole training steps of thirteen networks (or forward passes); kernels: single kernels; overhead: small operations;
-memory: peak memory and page faults of a step; threads: what more threads gain; vision: images beside Pillow and PyTorch.
+memory: peak memory and page faults of a step; threads: what more threads gain; vision: images beside Pillow and PyTorch;
+profiler: what pydl.profiler costs while it records a step (pydl alone).
 docs/benchmarks.md says how to read the results.
 """
 
@@ -14,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pydl
-from benchmarks import kernels, memory, overhead, report, steps, threads, vision
+from benchmarks import kernels, memory, overhead, profiling, report, steps, threads, vision
 from benchmarks.cases import CASES
 from benchmarks.peers import FORMS
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=["steps", "kernels", "overhead", "memory", "threads", "vision"])
+    parser.add_argument("what", choices=["steps", "kernels", "overhead", "memory", "threads", "vision", "profiler"])
     parser.add_argument("--peer", choices=["torch"], default="torch", help="whom to compare with")
     parser.add_argument("--case", nargs="*", choices=list(CASES), default=list(CASES), metavar="CASE",
                         help=f"networks (default all): {', '.join(CASES)}")
@@ -70,6 +71,8 @@ def main() -> None:
         kind, rows, show = f"peak memory, {kind}", collect(memory.run(args.case, count, args.inference)), memory.table
     elif args.what == "threads":
         rows, show = collect(threads.run(args.case, count, args.rounds, args.inference)), threads.table
+    elif args.what == "profiler":
+        kind, rows, show = "profiler", collect(profiling.run(args.case, args.rounds)), profiling.table
     else:
         import torch
 

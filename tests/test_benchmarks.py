@@ -116,3 +116,6 @@ def test_a_small_run_of_each(tmp_path):
     rows = run("kernels", "--only", "layer norm 512x512")["rows"]
     assert {r["direction"] for r in rows} == {"forward", "backward"}
     assert all(r["gflops"] > 0 and r["roofline"] > 0 for r in rows)
+    (row,) = run("profiler", "--case", "mnist1d")["rows"]
+    assert row["ratio"] == pytest.approx(row["recorded"] / row["plain"])
+    assert row["operations"] > 10

@@ -3,6 +3,8 @@
 #pragma once
 #include <Python.h>
 
+#include <cstdint>
+
 namespace pydl {
 
 struct Api {
@@ -18,6 +20,20 @@ struct Api {
   // The precision in which this thread computes products, and a precision of its own for it (core/precision.h).
   int (*precision)();
   int (*set_thread_precision)(int p);
+};
+
+// The capsule `_core._profile_api`: how the graph tells the calling thread's recording of an operation. The graph asks only
+// while a recording is on; in threads that are not recorded nothing happens.
+struct ProfileApi {
+  // An operation begins, with borrowed references; `path` (str), `needs` (tuple) and `arguments` may be null. `forward` is the
+  // number of the event whose backward this is, or 0. Returns the event's number, 0 where nothing is recorded.
+  int64_t (*begin)(int phase, PyObject* op, PyObject* path, PyObject* needs, PyObject* const* arguments, int64_t count, int64_t forward);
+  // It has ended, with an array, a tuple that begins with one, or null; and whatever is still open inside it.
+  void (*end)(int64_t event, PyObject* output);
+  // It ends and has been none: its time belongs to what is around it.
+  void (*cancel)(int64_t event);
+  int64_t (*depth)();               // how many operations are open
+  void (*unwind)(int64_t depth);    // ends all but so many: an error has passed through them
 };
 
 }  // namespace pydl

@@ -1,95 +1,220 @@
 #include "core/profile.h"
 
-#include <algorithm>
-#include <array>
+#include <unordered_map>
 
+#include "bindings/api.h"
 #include "bindings/array.h"
-#include "core/allocator.h"
+#include "core/profile_log.h"
 
 namespace pydl {
 
 namespace {
 
-// What one operation has taken so far. Times are in nanoseconds.
-struct Totals {
-  int64_t end = 0, wall = 0, kernel = 0, waiting = 0, busy = 0, threads = 1;
-  int64_t allocations = 0, system_allocations = 0, faults = 0, memory = 0, peak = 0;
-  std::vector<profile::Span> spans;  // `waited` here is all that the kernel waited
+namespace p = profile;
 
-  // (name, begin, duration, waited, threads) of each kernel.
-  py::list kernels() const {
-    py::list list;
-    for (const auto& s : spans) list.append(py::make_tuple(s.name, s.begin, s.end - s.begin, s.waited, s.threads));
-    return list;
-  }
-};
+// How an argument is kept: arrays as dtype and shape alone, so that recording keeps no memory alive.
+enum Code : int64_t { kObject, kArray, kList, kTuple };
 
-// A clock that is stopped at the borders of operations; every piece of time goes to its owner. What happens while it stands still is the
-// profiler's own work.
-class Sampler {
+bool is_array(PyObject* object) { return py::detail::npy_api::get().PyArray_Check_(object); }
+
+// The log of a thread with the operations that its marks tell of. All but the marks of kernels is written with the GIL.
+class Recording : public p::Log {
  public:
-  int64_t stopped = profile::now(), resumed = stopped, overhead = 0, dropped = 0;
+  ~Recording() override { forget(); }
 
-  Sampler() {
-    Totals before;
-    file(before);  // throws away what came before
-    points_.clear();
-    dropped = 0;
-  }
-  void stop() {
-    before_ = stopped;
-    stopped = profile::now();
-    processor_before_ = processor_;
-    processor_ = profile::processor_time();
-  }
-  // The piece that has ended with `stop` goes to `to`.
-  void file(Totals& to) {
-    thread_local std::vector<profile::Span> spans(profile::kMaxSpans);
-    int64_t lost = 0;
-    const int64_t count = profile::take_spans(spans.data(), &lost);
-    int64_t kernel = 0, waited = 0, off_in_kernels = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      profile::Span& s = spans[static_cast<size_t>(i)];
-      s.waited = std::max(s.waited, s.end - s.begin - s.processor);  // for other threads, or another program had the processor
-      kernel += s.end - s.begin - s.waited;
-      waited += s.waited;
-      off_in_kernels += s.end - s.begin - s.processor;
-      to.busy += s.busy;
-      to.threads = std::max(to.threads, s.threads);
-      to.spans.push_back(s);
+  static Recording* current() noexcept { return static_cast<Recording*>(p::Log::current()); }
+
+  int64_t begin(int phase, PyObject* op, PyObject* path, PyObject* needs, PyObject* const* arguments, int64_t count, int64_t forward) {
+    p::Mark* const mark = open(p::Kind::begin);
+    if (!mark) return 0;
+    operation(*mark, -1);
+    if (room(events_)) {
+      const int64_t number = events_.size();
+      Event& e = events_.add();
+      e = {phase, hold(op), hold(path), hold(needs), forward - base_ - 1, codes_.size(), count, -1};
+      for (int64_t i = 0; i < count; ++i) encode(arguments[i]);
+      mark->operation.event = number;
+      opened_.push_back(base_ + number + 1);
+      latest_ = base_ + number + 1;
     }
-    const int64_t wall = stopped - resumed, outside = wall - kernel - waited;
-    // Off the processor outside of kernels, counted from stop to stop: asking for that clock at `go` too would take longer than
-    // the profiler's work between, which seldom waits.
-    const int64_t off = stopped - before_ - (processor_ - processor_before_) - off_in_kernels;
-    to.wall += wall;
-    to.kernel += kernel;
-    to.waiting += waited + std::min(std::max<int64_t>(off, 0), std::max<int64_t>(outside, 0));
-    const int64_t peak = memory::take_recent_peak(), faults = profile::page_faults();
-    const auto m = memory::statistics();
-    to.allocations += m.allocations - allocations_;
-    to.system_allocations += m.system_allocations - system_allocations_;
-    to.faults += faults - faults_;
-    to.memory = m.current;
-    to.peak = std::max(to.peak, peak);
-    to.end = stopped;
-    allocations_ = m.allocations;
-    system_allocations_ = m.system_allocations;
-    faults_ = faults;
-    dropped += lost;
-    points_.push_back({stopped, m.current, peak});
+    close(*mark);
+    return mark->operation.event < 0 ? 0 : base_ + mark->operation.event + 1;
   }
-  void go() {
-    resumed = profile::now();
-    overhead += resumed - stopped;
+
+  void end(int64_t event, PyObject* output) {
+    if (event <= base_ || event > base_ + events_.size()) return;  // of an earlier recording
+    p::Mark* const mark = open(p::Kind::end);
+    while (!opened_.empty() && opened_.back() >= event) opened_.pop_back();
+    if (output && PyTuple_CheckExact(output) && PyTuple_GET_SIZE(output)) output = PyTuple_GET_ITEM(output, 0);
+    if (output) {
+      events_.at(event - base_ - 1).output = codes_.size();
+      encode(is_array(output) ? output : Py_None);
+    }
+    if (!mark) return;
+    operation(*mark, event - base_ - 1);
+    close(*mark);
   }
-  // (time, bytes in use, largest since the point before) at each stop.
-  const std::vector<std::array<int64_t, 3>>& points() const { return points_; }
+
+  void cancel(int64_t event) {
+    if (event <= base_ || event > base_ + events_.size()) return;
+    int& phase = events_.at(event - base_ - 1).phase;
+    phase = ~phase;
+    end(event, nullptr);
+  }
+
+  int64_t depth() const { return static_cast<int64_t>(opened_.size()); }
+  void unwind(int64_t depth) {
+    if (this->depth() > depth) end(opened_[static_cast<size_t>(depth)], nullptr);
+  }
+
+  void begin_recording() {
+    base_ = latest_;
+    room(events_);
+    room(codes_);
+    room(objects_);
+    start();
+  }
+  void step(int64_t number) { mark(p::Kind::step, number); }
+  void end_recording(int64_t number) {
+    mark(p::Kind::step, number, true);
+    stop();
+  }
+
+  // (kind, stop, go, processor time or -1, page faults or -1, and five figures of the kind), times in nanoseconds.
+  py::list mark_rows() {
+    std::unordered_map<const char*, py::str> names;
+    py::list rows;
+    for (int64_t i = 0; i < marks.size(); ++i) {
+      const p::Mark& m = marks.at(i);
+      const auto head = py::make_tuple(static_cast<int>(m.kind), nanoseconds(m.stop), nanoseconds(m.go), m.processor, m.faults);
+      if (m.kind == p::Kind::kernel) {
+        const auto& k = m.kernel;
+        const int64_t begin = nanoseconds(k.begin);
+        rows.append(head + py::make_tuple(names.try_emplace(k.name, k.name).first->second, begin, duration(k.waited), duration(k.busy), k.threads));
+      } else {
+        const auto& o = m.operation;
+        rows.append(head + py::make_tuple(o.event, o.current, o.peak, o.allocations, o.system_allocations));
+      }
+    }
+    return rows;
+  }
+
+  // (phase, or ~phase once cancelled; op; module path; needs; number of the forward or less than 0; arguments; shape of the first output,
+  // or None after an error or a backward). array(dtype, shape) makes what stands for an array.
+  py::list event_rows(const py::function& array) {
+    py::list rows;
+    for (int64_t i = 0; i < events_.size(); ++i) {
+      const Event& e = events_.at(i);
+      int64_t at = e.arguments;
+      py::list arguments;
+      for (int64_t k = 0; k < e.count; ++k) arguments.append(decode(at, array));
+      at = e.output;
+      py::object output = py::none();
+      if (at >= 0) output = codes_.at(at) == kArray ? decode(at, array).attr("shape") : py::tuple();
+      rows.append(py::make_tuple(e.phase, given(e.op), given(e.path), given(e.needs), e.forward, arguments, output));
+    }
+    return rows;
+  }
+
+  void forget() {
+    for (int64_t i = 0; i < objects_.size(); ++i) Py_DECREF(objects_.at(i));
+    objects_.clear();
+    events_.clear();
+    codes_.clear();
+    marks.clear();
+  }
 
  private:
-  int64_t before_ = stopped, processor_ = profile::processor_time(), processor_before_ = processor_;
-  int64_t allocations_ = 0, system_allocations_ = 0, faults_ = 0;
-  std::vector<std::array<int64_t, 3>> points_;
+  struct Event {
+    int phase;
+    PyObject *op, *path, *needs;
+    int64_t forward, arguments, count, output;  // of codes_, but for the forward; output < 0: none
+  };
+
+  int64_t duration(int64_t ticks) const { return nanoseconds(ticks) - nanoseconds(0); }
+
+  static py::object given(PyObject* object) {
+    return object ? py::reinterpret_borrow<py::object>(object) : py::none();
+  }
+
+  void put(int64_t code) {
+    if (!room(codes_)) throw std::bad_alloc();
+    codes_.add() = code;
+  }
+
+  PyObject* hold(PyObject* object) {
+    if (!object) return nullptr;
+    if (!room(objects_)) throw std::bad_alloc();
+    objects_.add() = Py_NewRef(object);
+    return object;
+  }
+
+  void encode(PyObject* object) {
+    if (is_array(object)) {
+      const auto& a = *py::detail::array_proxy(object);
+      put(kArray);
+      put(reinterpret_cast<int64_t>(hold(a.descr)));
+      put(a.nd);
+      for (int i = 0; i < a.nd; ++i) put(a.dimensions[i]);
+    } else if (PyList_CheckExact(object) || PyTuple_CheckExact(object)) {
+      const Py_ssize_t count = PySequence_Fast_GET_SIZE(object);
+      put(PyList_CheckExact(object) ? kList : kTuple);
+      put(count);
+      for (Py_ssize_t i = 0; i < count; ++i) encode(PySequence_Fast_GET_ITEM(object, i));
+    } else {
+      put(kObject);  // a function may hold arrays of any size, and no cost asks for it
+      put(reinterpret_cast<int64_t>(hold(PyCallable_Check(object) ? Py_None : object)));
+    }
+  }
+
+  py::object decode(int64_t& at, const py::function& array) {
+    const int64_t code = codes_.at(at), n = codes_.at(at + 1);
+    at += 2;
+    if (code == kObject) return given(reinterpret_cast<PyObject*>(n));
+    if (code == kArray) {
+      py::tuple shape(codes_.at(at++));
+      for (size_t i = 0; i < shape.size(); ++i) shape[i] = codes_.at(at++);
+      return array(given(reinterpret_cast<PyObject*>(n)), shape);
+    }
+    py::list items;
+    for (int64_t i = 0; i < n; ++i) items.append(decode(at, array));
+    return code == kTuple ? py::object(py::tuple(items)) : py::object(items);
+  }
+
+  static inline int64_t latest_ = 0;  // number of the last event in this process
+  int64_t base_ = 0;                  // numbers of this recording begin after it
+  std::vector<int64_t> opened_;
+  p::Rows<Event, 1024> events_;
+  p::Rows<int64_t> codes_;
+  p::Rows<PyObject*> objects_;
+};
+
+// Without memory the rest of the recording is lost, not the work that is recorded.
+template <class F>
+void guarded(const F& write) noexcept {
+  Recording* const r = Recording::current();
+  if (!r) return;
+  try {
+    write(*r);
+  } catch (const std::bad_alloc&) {
+    r->stop();
+  }
+}
+
+const ProfileApi kProfileApi{
+    [](int phase, PyObject* op, PyObject* path, PyObject* needs, PyObject* const* arguments, int64_t count, int64_t forward) {
+      int64_t event = 0;
+      guarded([&](Recording& r) { event = r.begin(phase, op, path, needs, arguments, count, forward); });
+      return event;
+    },
+    [](int64_t event, PyObject* output) { guarded([&](Recording& r) { r.end(event, output); }); },
+    [](int64_t event) { guarded([&](Recording& r) { r.cancel(event); }); },
+    [] {
+      int64_t depth = 0;
+      guarded([&](Recording& r) { depth = r.depth(); });
+      return depth;
+    },
+    [](int64_t depth) { guarded([&](Recording& r) { r.unwind(depth); }); },
 };
 
 }  // namespace
@@ -97,18 +222,11 @@ class Sampler {
 PYDL_BINDINGS(profile) {
   m.def("profile_set_on", &profile::set_on);
   m.def("profile_on", &profile::on);
-  py::class_<Totals> totals(m, "ProfileTotals");
-  totals.def(py::init<>()).def("kernels", &Totals::kernels);
-  totals.def_readonly("end", &Totals::end).def_readonly("wall", &Totals::wall).def_readonly("kernel", &Totals::kernel);
-  totals.def_readonly("waiting", &Totals::waiting).def_readonly("busy", &Totals::busy).def_readonly("threads", &Totals::threads);
-  totals.def_readonly("allocations", &Totals::allocations).def_readonly("faults", &Totals::faults);
-  totals.def_readonly("system_allocations", &Totals::system_allocations);
-  totals.def_readonly("memory", &Totals::memory).def_readonly("peak", &Totals::peak);
-  py::class_<Sampler> sampler(m, "ProfileSampler");
-  sampler.def(py::init<>()).def("stop", &Sampler::stop).def("file", &Sampler::file).def("go", &Sampler::go);
-  sampler.def("points", &Sampler::points).def_readwrite("overhead", &Sampler::overhead);
-  sampler.def_readonly("stopped", &Sampler::stopped).def_readonly("resumed", &Sampler::resumed);
-  sampler.def_readonly("dropped", &Sampler::dropped);
+  m.attr("_profile_api") = py::capsule(&kProfileApi, "pydl._core._profile_api");
+  py::class_<Recording, std::shared_ptr<Recording>> recording(m, "ProfileRecording");
+  recording.def(py::init<>()).def("start", &Recording::begin_recording).def("step", &Recording::step);
+  recording.def("stop", &Recording::end_recording).def("marks", &Recording::mark_rows).def("events", &Recording::event_rows);
+  recording.def("forget", &Recording::forget).def_readonly("dropped", &Recording::dropped);
 }
 
 }  // namespace pydl

@@ -208,12 +208,12 @@ void reset_peak() noexcept {
   pool().peak = pool().current;
 }
 
-int64_t take_recent_peak() noexcept {
+Statistics take_recent() noexcept {
   Pool& p = pool();
   std::lock_guard lock(p.mutex);
   const int64_t peak = p.recent_peak;
   p.recent_peak = p.current;
-  return peak;
+  return {p.current, peak, p.current + p.pooled(), p.allocations, p.system_allocations};
 }
 
 }  // namespace pydl::memory

@@ -25,6 +25,6 @@ bool enabled() noexcept;  // PYDL_POOL=0 switches the pool off
 void set_enabled(bool on) noexcept;
 Statistics statistics() noexcept;
 void reset_peak() noexcept;
-int64_t take_recent_peak() noexcept;  // largest `current` since the last call: the profiler's own, beside `peak`
+Statistics take_recent() noexcept;  // the same, `peak` being the largest `current` since the last call: for the profiler
 
 }  // namespace pydl::memory

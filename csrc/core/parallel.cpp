@@ -155,14 +155,14 @@ class Pool {
     precision_ = precision();
     helped_.store(0, std::memory_order_relaxed);
     next_.store(0, std::memory_order_relaxed);
-    const int64_t begin = timed_ ? profile::now() : 0;
+    const int64_t begin = timed_ ? profile::ticks() : 0;
     ++epoch_;  // odd: the job is open
     epoch_.notify_all();
     const int64_t own = take_chunks();
     ++epoch_;  // even: closed. A worker counts itself in `inside_` and then looks again whether the job is still open.
     if (!spin(kPatience, [&] { return inside_ == 0; }))
       for (int n; (n = inside_) != 0;) inside_.wait(n);
-    if (timed_) profile::add_region(profile::now() - begin, own, own + helped_, threads);
+    if (timed_) profile::add_region(profile::ticks() - begin, own, own + helped_, threads);
     busy_.store(false, std::memory_order_release);
   }
 
@@ -177,11 +177,11 @@ class Pool {
 
   // Returns the time that it took, if that is wanted.
   int64_t take_chunks() {
-    const int64_t begin = timed_ ? profile::now() : 0;
+    const int64_t begin = timed_ ? profile::ticks() : 0;
     t_inside = true;
     for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < chunks_;) body_(context_, i);
     t_inside = false;
-    return timed_ ? profile::now() - begin : 0;
+    return timed_ ? profile::ticks() - begin : 0;
   }
 
   void work(int index, int seen) {

@@ -18,8 +18,12 @@ cdef check_finite(op, out, path, stage):
 cdef TensorCore add_grads(TensorCore a, TensorCore b, bint create_graph):
     if create_graph:
         return a + b
-    array = run_map(ADD, a.data, b.data, None) if backward_observer is None else None
-    return new_tensor(accumulate_arrays(a.data, b.data) if array is None else array)
+    cdef int64_t event = begin_gradient(SUM, a.data, b.data)
+    array = run_map(ADD, a.data, b.data, None)
+    if array is None:
+        array = accumulate_arrays(a.data, b.data)
+    end_or_cancel(event, array)
+    return new_tensor(array)
 
 
 cdef object accumulate_arrays = np.add
@@ -58,6 +62,7 @@ def run_backward(list roots, list grads, bint retain_graph=False, bint create_gr
             wanted.setdefault(key, []).append(i)
     cdef int mode = pydl_grad_enabled
     cdef int precision = native.set_thread_precision(-1)
+    cdef int64_t depth = profile_log.depth() if profiling else 0
     if pydl_recording:
         notes.backwards += 1
     pydl_set_grad(create_graph)
@@ -73,6 +78,8 @@ def run_backward(list roots, list grads, bint retain_graph=False, bint create_gr
     finally:
         pydl_set_grad(mode)
         native.set_thread_precision(precision)
+        if profiling:
+            profile_log.unwind(depth)  # after an error
     return results
 
 
@@ -82,6 +89,7 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
     cdef Py_ssize_t i
     cdef TensorCore g, t
     cdef bint checking = anomaly_enabled
+    cdef int64_t event
     op = node.op
     if pydl_recording:
         notes.before(op)
@@ -104,17 +112,18 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
                 shape, dtype = node.output_meta[i]
                 outs[i] = new_tensor(np.zeros(shape, dtype))
     if node.rule is not None:
-        if not create_graph and not checking and backward_observer is None:
+        if not create_graph and not checking:
             if map_backward(node, outs, pending, youngest, leaves, retain_graph):
                 return
         take_long_way(node)
     native.set_thread_precision(node.precision)
     node.owns_gradient = not create_graph and len(outs) == 1 and held_once(outs)
     node.consumes = not retain_graph and not create_graph
+    event = begin_backward(node)
     if op.backward_on_tensors:
         anomaly_enabled = False  # the message shall name this operation, not one that its backward is made of
         try:
-            result = op.backward(node, *outs) if backward_observer is None else backward_observer(op, node, outs)
+            result = op.backward(node, *outs)
         finally:
             anomaly_enabled = checking
     else:
@@ -124,8 +133,9 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
                 "(create_graph=True); build this part from simpler operations"
             )
         arrays = [None if o is None else (<TensorCore>o).data for o in outs]
-        result = op.backward(node, *arrays) if backward_observer is None else backward_observer(op, node, arrays)
+        result = op.backward(node, *arrays)
         arrays = None
+    end_event(event)
     if pydl_recording:
         notes.after(op)
     if type(result) is not tuple:
@@ -212,9 +222,12 @@ cdef deliver(edge, TensorCore grad, dict pending, priority_queue[long long]* you
 
 cdef bint added_in_place(list sums, Py_ssize_t i, TensorCore grad) except -1:
     """sums[i] += grad where nobody else holds that sum."""
-    if backward_observer is not None or not held_once(sums, i):
+    if not held_once(sums, i):
         return False
-    return native.add_into(<PyObject*>(<TensorCore>sums[i]).data, <PyObject*>grad.data)
+    cdef int64_t event = begin_gradient(SUM, (<TensorCore>sums[i]).data, grad.data)
+    cdef int added = native.add_into(<PyObject*>(<TensorCore>sums[i]).data, <PyObject*>grad.data)
+    end_or_cancel(event, grad.data if added else None)
+    return added
 
 
 cdef flush_leaves(dict leaves, dict wanted, list results, bint create_graph):
@@ -246,4 +259,7 @@ cdef own_array(array, like):
     base = array.base
     if Py_REFCNT(array) <= 2 and array.strides == like.strides and base is not None and not isinstance(base, np.ndarray):
         return array
-    return copy_array(array, like)
+    cdef int64_t event = begin_gradient(COPY, array, None)
+    copied = copy_array(array, like)
+    end_or_cancel(event, copied)
+    return copied

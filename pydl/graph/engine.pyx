@@ -7,7 +7,8 @@ nodes by falling sequence number: a node is younger than everything it was compu
 and needs neither recursion nor counting.
 
 One module, written in one file for each subject: tensor.pxi, node.pxi, record.pxi (the general way of an operation),
-maps.pxi (the short way of element-wise ones), notes.pxi (what a captured step leaves behind), backward.pxi.
+maps.pxi (the short way of element-wise ones), notes.pxi (what a captured step leaves behind), backward.pxi, profile.pxi (what the
+profiler is told).
 """
 
 from weakref import ref as weakref
@@ -18,6 +19,7 @@ cimport cython
 from cpython.long cimport PyLong_FromVoidPtr
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
+from libc.stdint cimport int64_t
 from libcpp.queue cimport priority_queue
 
 from pydl.errors import GraphError, NonFiniteError
@@ -26,6 +28,7 @@ cdef extern from "Python.h":
     PyObject* PyList_GET_ITEM(object list, Py_ssize_t i)  # borrowed
     Py_ssize_t refcount "Py_REFCNT" (PyObject* object)
     PyObject** _PyObject_GetDictPtr(PyObject* object)
+    PyObject** PySequence_Fast_ITEMS(object list)  # borrowed
 
 cdef extern from *:
     """
@@ -38,18 +41,18 @@ cdef extern from *:
 
 cdef long long next_sequence = 0
 cdef object tensor_class = None
-# Runs each forward itself, as observer(op, ctx, arrays) -> outputs, when set (profiler, summary): one branch if not.
+# Runs each forward itself, as observer(op, ctx, arrays) -> outputs, when set (summary).
 cdef object observer = None
-# Runs each backward itself, as backward_observer(op, node, gradients) -> result, when set (profiler).
-cdef object backward_observer = None
 cdef bint anomaly_enabled = False
 cdef list module_stack = []
+cdef str module_path = None  # of module_stack, once asked for
 
 
 include "tensor.pxi"
 include "node.pxi"
 include "record.pxi"
 include "maps.pxi"
+include "profile.pxi"
 include "notes.pxi"
 include "backward.pxi"
 
@@ -83,8 +86,8 @@ def set_anomaly_mode(bint on):
 
 
 def is_watched():
-    """Whether something wants to see each operation: an observer, or the search for NaN."""
-    return observer is not None or backward_observer is not None or anomaly_enabled
+    """Whether something wants to see each operation: an observer, the profiler, or the search for NaN."""
+    return observer is not None or profiling or anomaly_enabled
 
 
 def is_anomaly_enabled():
@@ -92,7 +95,7 @@ def is_anomaly_enabled():
 
 
 def set_observer(function):
-    """`function(op, ctx, arrays) -> outputs` runs each forward itself (profiler, summary); None switches it off.
+    """`function(op, ctx, arrays) -> outputs` runs each forward itself (summary); None switches it off.
     Returns the previous one."""
     global observer
     previous = observer
@@ -101,21 +104,14 @@ def set_observer(function):
 
 
 def run_observed(op, *args):
-    """Run `op.forward(None, *args)` where the observer sees it: native work outside of the graph (an optimizer's step)."""
-    return op.forward(None, *args) if observer is None else observer(op, None, list(args))
-
-
-def set_backward_observer(function):
-    """`function(op, node, gradients) -> result` runs each backward itself (profiler); None switches it off.
-    Returns the previous one."""
-    global backward_observer
-    previous = backward_observer
-    backward_observer = function
-    return previous
+    """Run `op.forward(None, *args)` where it is seen: native work outside of the graph (an optimizer's step)."""
+    return op.forward(None, *args) if observer is None and not profiling else run_watched(op, None, list(args))
 
 
 def push_module(str name):
+    global module_path
     module_stack.append(name)
+    module_path = None
 
 
 def note_object(value):
@@ -125,8 +121,13 @@ def note_object(value):
 
 
 def pop_module():
+    global module_path
     module_stack.pop()
+    module_path = None
 
 
-def current_module_path():
-    return ".".join([name for name in module_stack if name])  # the outermost module has no name
+cpdef str current_module_path():
+    global module_path
+    if module_path is None:
+        module_path = ".".join([name for name in module_stack if name])  # the outermost module has no name
+    return module_path

@@ -2,7 +2,7 @@
 #
 # A network's step holds many small element-wise operations whose arithmetic takes less time than one Python call. For
 # operands of one shape and one memory order (or a number), `apply_map` calls the kernel through the C table of
-# `pydl._core` and records the node itself. Everything else (broadcasting, integers, anomaly mode, observers, second
+# `pydl._core` and records the node itself. Everything else (broadcasting, integers, anomaly mode, an observer, second
 # derivatives) goes the long way through `apply` and the class of the operation, which gives the same bits.
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -113,6 +113,7 @@ cdef object by_short_way(MapRule rule, a, b, tuple constants):
     cdef object other = None
     cdef PyObject* made
     cdef int needs = 0
+    cdef int64_t event = 0
     if observer is not None or anomaly_enabled or not isinstance(a, TensorCore):
         return None
     x = <TensorCore>a
@@ -132,7 +133,10 @@ cdef object by_short_way(MapRule rule, a, b, tuple constants):
         needs = x._requires_grad + (2 if y is not None and y._requires_grad else 0)
         if needs & 1 and y is not None and y.data.ndim > x.data.ndim:
             return None
-    array = run_map(rule.kernel, x.data, other, constants)
+    if profiling:
+        array = run_map_watched(rule, x.data, other, constants, &event)
+    else:
+        array = run_map(rule.kernel, x.data, other, constants)
     if array is None:
         return None
     if pydl_recording:
@@ -141,6 +145,7 @@ cdef object by_short_way(MapRule rule, a, b, tuple constants):
     out._is_inference = pydl_inference
     if needs:
         record_map(rule, needs, x, y, other, out, constants)
+        out.node.event = event
     return out
 
 
@@ -222,10 +227,13 @@ cdef bint map_backward(Node node, list outs, dict pending, priority_queue[long l
     cdef MapRule rule = <MapRule>node.rule
     cdef tuple edges = node.inputs
     cdef TensorCore grad = <TensorCore>outs[0]
+    cdef int64_t event = begin_short_backward(rule, node, grad) if profiling else 0
     cdef object first = map_gradient(rule, 0, node, grad) if edges[0] is not None else None
     cdef object second = map_gradient(rule, 1, node, grad) if len(edges) > 1 and edges[1] is not None else None
     if (first is None and edges[0] is not None) or (second is None and len(edges) > 1 and edges[1] is not None):
+        end_or_cancel(event, None)
         return False
+    end_event(event)
     if pydl_recording:
         notes.after(node.op)
     if not retain_graph:

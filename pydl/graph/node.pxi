@@ -39,6 +39,7 @@ cdef class Node:
     cdef object remade              # weak reference to that output, for as long as someone holds it
     cdef object rule           # MapRule of an element-wise function recorded by the short way (maps.pxi)
     cdef tuple constants       # and the constants of that function
+    cdef int64_t event         # of the forward, where the profiler has recorded it
     cdef dict __dict__
 
     def save(self, *arrays):

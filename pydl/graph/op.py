@@ -37,7 +37,8 @@ class Op:
     ``remake(ctx)`` gives the output again from what was saved, where forward has set ``ctx.can_remake``: an operation that
     saves this output then keeps the node instead, which costs a pass over memory in its backward and no room until then.
     ``shape(*args)`` is the shape rule: same arguments as forward, raises `ShapeError`, returns the output shape.
-    ``cost(out_shape, *args)`` and ``backward_cost(cost, needs)`` feed the profiler, ``summary`` and the roofline.
+    ``cost(out_shape, *args)`` and ``backward_cost(cost, needs)`` feed the profiler, ``summary`` and the roofline; the profiler
+    asks once the recording has ended, with arrays of the right shape and dtype that hold nothing, and None for functions.
     ``window(*args)`` is the kernel that slides over the spatial axes (convolution, pooling), None for all other ops.
     """
 

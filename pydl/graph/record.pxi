@@ -48,8 +48,8 @@ def apply(op, *args):
     node.needs = tuple(needs) if record else (False,) * n
     if pydl_recording:
         note_apply(op, args)
-    if observer is not None:
-        out = observer(op, node, raw)
+    if observer is not None or profiling:
+        out = run_watched(op, node, raw)
     else:
         out = op.forward(node, *raw)
     if pydl_recording:

@@ -99,8 +99,11 @@ class Profile:
     @classmethod
     def of(cls, recorder: Any, types: dict[str, str]) -> Profile:
         about = {"version": pydl.__version__, "isa": _core.isa(), "threads": int(_core.num_threads()),
-                 "date": time.strftime("%Y-%m-%d %H:%M:%S"), "dropped_kernels": recorder.dropped}  # fmt: skip
-        return cls(recorder.events, recorder.steps, recorder.ranges, recorder.memory, types, about)
+                 "date": time.strftime("%Y-%m-%d %H:%M:%S")}  # fmt: skip
+        read = recorder.read()
+        if read.dropped:
+            about["dropped"] = read.dropped  # marks for which there was no memory
+        return cls(read.events, read.steps, recorder.ranges, read.memory, types, about)
 
     # ------------------------------------------------------------------ totals
     @property

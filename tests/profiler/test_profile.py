@@ -262,7 +262,7 @@ def test_nothing_is_left_behind_after_an_error():
     with pytest.raises(ZeroDivisionError), p:
         1 / (pydl.ones(2) + 1).data.size.__sub__(2)
     assert engine.set_observer(None) is None
-    assert engine.set_backward_observer(None) is None
+    assert not engine.is_watched()
     assert not _core.profile_on()
     assert "add" in rows(p.result)
     with profile(), pytest.raises(pydl.errors.ShapeError):
