@@ -2,7 +2,7 @@
 //
 // A row must cost far less than the operation it describes, and the smallest take a few microseconds. So the clock is the
 // processor's own counter (about 10 ns; asking the system for the time takes 60); what only the system knows (time on the
-// processor, page faults: 0.4 to 0.5 us each) is asked for once in 100 us, and where the pool has just taken fresh memory;
+// processor, page faults: together 1 to 2 us) is asked for once in 200 us, and where the pool has just taken fresh memory;
 // and everything that can be worked out from the rows waits until the recording has ended.
 #pragma once
 #include <atomic>
