@@ -17,8 +17,8 @@ struct Ahead {
 };
 
 // sums[i][j] = sum over k of a[k][i] * b[k][j] for R rows and C vectors of columns, of which rows from `first` on are stored:
-// both factors as they lie in memory, a row for each k. Whole vectors of b are read.
-template <class T, int64_t R, int64_t C>
+// both factors as they lie in memory, a row for each k (each pair, with that format). Whole vectors of b are read.
+template <class T, int64_t R, int64_t C, class Format = Numbers<T>>
 [[gnu::noinline]] void outer_kernel(const T* __restrict a, int64_t lda, const T* __restrict b, int64_t ldb, int64_t kc,
                                     const Store<T>& store, int64_t first, int64_t columns, Ahead<T> next_a, Ahead<T> next_b) {
   using V = Vec<T>;
@@ -37,9 +37,9 @@ template <class T, int64_t R, int64_t C>
     for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + j * L);
 #pragma GCC unroll 14
     for (int64_t i = 0; i < R; ++i) {
-      const V va = V::splat(a[i]);
+      const V va = Format::splat(a + i);
 #pragma GCC unroll 2
-      for (int64_t j = 0; j < C; ++j) sum[i][j] = fma(va, vb[j], sum[i][j]);
+      for (int64_t j = 0; j < C; ++j) sum[i][j] = Format::multiply(va, vb[j], sum[i][j]);
     }
   }
 #pragma GCC unroll 14
@@ -73,7 +73,7 @@ PYDL_INLINE void with_panel(int64_t n, const F& f) {
 
 // sums[rows][columns] of one block of k. The last panel of A overlaps the one before. next_a and next_b, if given, are the
 // rows of the block that follows, in the caller's arrays.
-template <class T>
+template <class T, class Format = Numbers<T>>
 void outer_block(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t rows, int64_t columns, int64_t kc,
                  const Store<T>& store, const T* next_a = nullptr, const T* next_b = nullptr, int64_t next_ldb = 0) {
   const int64_t panel = outer_panel(rows);
@@ -86,9 +86,9 @@ void outer_block(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t rows,
       const Ahead<T> of_b = next_b && i == 0 ? Ahead<T>{next_b + j, next_ldb} : nothing;
       with_panel(panel, [&](auto r) {
         if (n <= Vec<T>::lanes)
-          outer_kernel<T, decltype(r)::value, 1>(a + at, lda, b + j, ldb, kc, tile, i - at, n, of_a, of_b);
+          outer_kernel<T, decltype(r)::value, 1, Format>(a + at, lda, b + j, ldb, kc, tile, i - at, n, of_a, of_b);
         else
-          outer_kernel<T, decltype(r)::value, kPanelVectors>(a + at, lda, b + j, ldb, kc, tile, i - at, n, of_a, of_b);
+          outer_kernel<T, decltype(r)::value, kPanelVectors, Format>(a + at, lda, b + j, ldb, kc, tile, i - at, n, of_a, of_b);
       });
     }
 }

@@ -18,7 +18,7 @@ struct Numbers {
   static PYDL_INLINE Vec<T> splat(const T* p) { return Vec<T>::splat(*p); }
   static PYDL_INLINE Vec<T> multiply(Vec<T> a, Vec<T> b, Vec<T> sum) { return fma(a, b, sum); }
   static void pack_row(const T* from, int64_t n, T* to) { std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T)); }
-  static void pack_columns(const T*, int64_t, int64_t, T*) {}  // in place
+  static void pack_columns(const T*, int64_t, int64_t, T*, int64_t = 0) {}  // in place
 };
 
 #if defined(__AVX512BF16__)
@@ -34,7 +34,7 @@ struct Pairs {
     return {_mm512_dpbf16_ps(sum.v, (__m512bh)a.v, (__m512bh)b.v)};
   }
   static void pack_row(const float* from, int64_t n, float* to);
-  static void pack_columns(const float* from, int64_t width, int64_t n, float* to);
+  static void pack_columns(const float* from, int64_t width, int64_t n, float* to, int64_t to_width = 0);
 };
 
 // to[k / 2] = (from[k], from[k + 1])
@@ -48,18 +48,20 @@ inline void Pairs::pack_row(const float* from, int64_t n, float* to) {
   }
 }
 
-// Of a panel with rows of `width` (whole vectors): row k / 2 of the result pairs the rows k and k + 1. `to` may be `from`.
-inline void Pairs::pack_columns(const float* from, int64_t width, int64_t n, float* to) {
+// Of a panel with rows of `width` (whole vectors): row k / 2 of the result, whose rows are to_width apart (0: `width`), pairs the
+// rows k and k + 1. `to` may be `from`.
+inline void Pairs::pack_columns(const float* from, int64_t width, int64_t n, float* to, int64_t to_width) {
   constexpr int64_t L = Vec<float>::lanes;
   alignas(64) static constexpr uint16_t kTurns[] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
                                                     8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   const __m512i turns = _mm512_load_si512(kTurns);
+  if (to_width == 0) to_width = width;
   for (int64_t k = 0; k < n; k += 2)
     for (int64_t j = 0; j < width; j += L) {
       const Vec<float> first = Vec<float>::load(from + k * width + j);
       const Vec<float> second = k + 1 < n ? Vec<float>::load(from + (k + 1) * width + j) : Vec<float>::zero();
       const auto both = (__m512i)_mm512_cvtne2ps_pbh(second.v, first.v);
-      _mm512_storeu_si512(to + k / 2 * width + j, _mm512_permutexvar_epi16(turns, both));
+      _mm512_storeu_si512(to + k / 2 * to_width + j, _mm512_permutexvar_epi16(turns, both));
     }
 }
 #endif

@@ -54,8 +54,8 @@ struct Layout {
   int64_t depth(int64_t kb) const { return min64(channels - kb * kBlockK, kBlockK); }
 };
 
-// Transforms tiles [first, first + count) into rows [row, row + count) of `to`.
-template <class W, int64_t Pitch>
+// Transforms tiles [first, first + count) into rows [row, row + count) of `to`, in packed elements of the format.
+template <class W, class Format, int64_t Pitch>
 void transform_inputs(const Layout<W, Pitch>& l, const Tiling& t, const float* x, int64_t first, int64_t count, int64_t row,
                       float* to, float* border) {
   TilePlace at(t, first);
@@ -65,6 +65,10 @@ void transform_inputs(const Layout<W, Pitch>& l, const Tiling& t, const float* x
       const Patch p = find_patch<W::size>(t, x, at, kb * kBlockK, n, border);
       transform_patch<W::size, W::size>(p.data, p.row, p.column, n, to + kb * l.input_block() + i * Pitch, l.input_position(),
                                         [](const Lane* d, Lane* r) { W::input(d, r); });
+      for (int64_t q = 0; Format::step > 1 && q < l.positions; ++q) {
+        float* packed = to + q * l.input_position() + kb * l.input_block() + i * Pitch;
+        Format::pack_row(packed, n, packed);
+      }
     }
 }
 
@@ -87,7 +91,7 @@ PYDL_INLINE void gather_taps(const Correlation& g, const float* w, int64_t n, fl
 }
 
 // The weights of one panel of output channels.
-template <class W, int64_t Pitch>
+template <class W, class Format, int64_t Pitch>
 void transform_weights(const Layout<W, Pitch>& l, const Correlation& g, int64_t o0, float* to) {
   constexpr int64_t L = Lane::lanes, T = W::taps, columns = Tile<float>::columns;
   alignas(64) float taps[T * T * L];
@@ -97,10 +101,15 @@ void transform_weights(const Layout<W, Pitch>& l, const Correlation& g, int64_t 
       transform_patch<T, W::size>(taps, T * L, L, L, to + c * columns + o, l.weight_position(),
                                   [](const Lane* d, Lane* r) { W::weight(d, r); });
     }
+  for (int64_t p = 0; p < l.positions; ++p)
+    for (int64_t kb = 0; kb < l.k_blocks; ++kb) {
+      float* block = to + p * l.weight_position() + kb * kBlockK * columns;
+      Format::pack_columns(block, columns, l.depth(kb), block);
+    }
 }
 
 // products[p] (count x panels of columns) = inputs[p] weights[p]
-template <class W, int64_t Pitch>
+template <class W, class Format, int64_t Pitch>
 void multiply(const Layout<W, Pitch>& l, const float* inputs, int64_t count, const float* weights, int64_t outputs,
               float* products, int64_t pitch, int64_t position) {
   using Y = Layout<W, Pitch>;
@@ -108,15 +117,15 @@ void multiply(const Layout<W, Pitch>& l, const float* inputs, int64_t count, con
     for (int64_t kb = 0; kb < l.k_blocks; ++kb)
       for (int64_t o = 0; o < outputs; o += Y::columns) {
         const float* b = weights + o / Y::columns * l.weight_panel() + p * l.weight_position() + kb * kBlockK * Y::columns;
-        const int64_t n = min64(outputs - o, Y::columns), kc = l.depth(kb);
+        const int64_t n = min64(outputs - o, Y::columns), kc = ceil_div(l.depth(kb), Format::step);
         for (int64_t i = 0; i < count; i += Y::rows) {
           const float* a = inputs + p * l.input_position() + kb * l.input_block() + i * Pitch;
           const Store<float> store{products + p * position + i * pitch + o, pitch, kb > 0};
           const int64_t m = min64(count - i, Y::rows);
           if (n <= Lane::lanes)
-            micro_kernel<float, 1, Pitch>(a, b, kc, store, m, n);
+            micro_kernel<float, 1, Pitch, 1, Format>(a, b, kc, store, m, n);
           else
-            micro_kernel<float, kPanelVectors, Pitch>(a, b, kc, store, m, n);
+            micro_kernel<float, kPanelVectors, Pitch, 1, Format>(a, b, kc, store, m, n);
         }
       }
 }
@@ -161,26 +170,26 @@ void clear_rest(const Layout<W, Pitch>& l, int64_t count, float* inputs) {
     std::memset(inputs + p * l.input_block() + count * Pitch, 0, static_cast<size_t>(rest * Pitch) * sizeof(float));
 }
 
-template <class W, int64_t Pitch>
+template <class W, class Format, int64_t Pitch>
 void by_tiles(const Correlation& g, const Tiling& t, int64_t tiles, int64_t block) {
   using Y = Layout<W, Pitch>;
   const Y l(g.channels, block);
   const int64_t panels = ceil_div(g.outputs, Y::columns), pitch = panels * Y::columns + 16, position = block * pitch;
   Scratch<float> weights(panels * l.weight_panel());
   parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j) transform_weights(l, g, j * Y::columns, weights.data + j * l.weight_panel());
+    for (int64_t j = begin; j < end; ++j) transform_weights<W, Format>(l, g, j * Y::columns, weights.data + j * l.weight_panel());
   });
   parallel_for(tiles, block, [&](int64_t begin, int64_t end) {
     Scratch<float> inputs(l.inputs()), products(Y::positions * position);
     Scratch<float> border(Y::positions * min64(g.channels, kBlockK));
-    transform_inputs(l, t, g.x, begin, end - begin, 0, inputs.data, border.data);
+    transform_inputs<W, Format>(l, t, g.x, begin, end - begin, 0, inputs.data, border.data);
     clear_rest(l, end - begin, inputs.data);
-    multiply(l, inputs.data, end - begin, weights.data, g.outputs, products.data, pitch, position);
+    multiply<W, Format>(l, inputs.data, end - begin, weights.data, g.outputs, products.data, pitch, position);
     transform_products<W>(g, t, products.data, pitch, position, begin, end - begin, 0, g.outputs);
   });
 }
 
-template <class W, int64_t Pitch>
+template <class W, class Format, int64_t Pitch>
 void by_panels(const Correlation& g, const Tiling& t, int64_t tiles) {
   using Y = Layout<W, Pitch>;
   const Y l(g.channels, tiles);
@@ -188,21 +197,21 @@ void by_panels(const Correlation& g, const Tiling& t, int64_t tiles) {
   Scratch<float> inputs(l.inputs());
   parallel_for(tiles, Y::rows, [&](int64_t begin, int64_t end) {
     Scratch<float> border(Y::positions * min64(g.channels, kBlockK));
-    transform_inputs(l, t, g.x, begin, end - begin, begin, inputs.data, border.data);
+    transform_inputs<W, Format>(l, t, g.x, begin, end - begin, begin, inputs.data, border.data);
   });
   clear_rest(l, tiles, inputs.data);
   parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
     Scratch<float> weights(l.weight_panel()), products(Y::positions * position);
     for (int64_t j = begin; j < end; ++j) {
       const int64_t o = j * Y::columns, n = min64(g.outputs - o, Y::columns);
-      transform_weights(l, g, o, weights.data);
-      multiply(l, inputs.data, tiles, weights.data, n, products.data, pitch, position);
+      transform_weights<W, Format>(l, g, o, weights.data);
+      multiply<W, Format>(l, inputs.data, tiles, weights.data, n, products.data, pitch, position);
       transform_products<W>(g, t, products.data, pitch, position, 0, tiles, o, n);
     }
   });
 }
 
-template <class W, int64_t Pitch>
+template <class W, class Format, int64_t Pitch>
 void correlate_pitched(const Correlation& g) {
   const Tiling t = input_tiling<W>(g.in[0], g.in[1], g.channels, g.out[0], g.out[1], g.pad);
   const int64_t tiles = g.batch * t.per_image();
@@ -211,22 +220,25 @@ void correlate_pitched(const Correlation& g) {
   constexpr int64_t positions = W::size * W::size;
   constexpr int64_t kManyWeights = int64_t{1} << 20, kFewTiles = 9 * kPanelRows;
   const bool many = positions * g.channels * g.outputs > kManyWeights;
-  if (many && tiles <= kFewTiles) return by_panels<W, Pitch>(g, t, tiles);
+  if (many && tiles <= kFewTiles) return by_panels<W, Format, Pitch>(g, t, tiles);
   const int64_t panels = many ? min64(8, ceil_div(tiles, 8 * kPanelRows)) : min64(2, ceil_div(tiles, kPanelRows));
-  by_tiles<W, Pitch>(g, t, tiles, panels * kPanelRows);
+  by_tiles<W, Format, Pitch>(g, t, tiles, panels * kPanelRows);
 }
 
-template <class W>
+template <class W, class Format = Numbers<float>>
 void correlate(const Correlation& g) {
   if (g.batch * g.out[0] * g.out[1] * g.outputs == 0) return;
-  if (g.channels <= 64) return correlate_pitched<W, 64 + 16>(g);
-  if (g.channels <= 128) return correlate_pitched<W, 128 + 16>(g);
-  correlate_pitched<W, kPitch>(g);
+  if (g.channels <= 64) return correlate_pitched<W, Format, 64 + 16>(g);
+  if (g.channels <= 128) return correlate_pitched<W, Format, 128 + 16>(g);
+  correlate_pitched<W, Format, kPitch>(g);
 }
 
+// F(2x2, 3x3) alone may be computed in pairs: it makes sums of four inputs at most, while the transforms of the others would
+// multiply the rounding.
 void correlate_tiled(const ConvArgs& a, const Correlation& g, int tile) {
   if (a.kernel[1] == 5) return correlate<Winograd<2, 5>>(g);
-  tile == 4 ? correlate<Winograd<4, 3>>(g) : correlate<Winograd<2, 3>>(g);
+  if (tile == 4) return correlate<Winograd<4, 3>>(g);
+  with_format<float>([&](auto format) { correlate<Winograd<2, 3>, decltype(format)>(g); });
 }
 void forward(const ConvArgs& a, int tile) { correlate_tiled(a, forward_of(a), tile); }
 void data_gradient(const ConvArgs& a, int tile) { correlate_tiled(a, data_gradient_of(a), tile); }

@@ -1,6 +1,7 @@
 // Which of the ways to convolve a call takes: the one whose estimated time is least.
 #pragma once
 #include "cpu/conv.h"
+#include "cpu/pairs.h"
 
 namespace pydl {
 namespace {
@@ -15,14 +16,14 @@ inline bool winograd_fits(const ConvArgs& a) {
 
 // Estimated work, in units of one multiplication of a matrix product (measured with AVX-512 on one core; other levels scale
 // all of them alike).
-inline double winograd_work(const ConvArgs& a, Direction direction, int64_t tile) {
+inline double winograd_work(const ConvArgs& a, Direction direction, int64_t tile, double per_product) {
   const int64_t* image = direction == Direction::data_gradient ? a.in : a.out;
   const double tiles = static_cast<double>(a.batch * ((image[1] + tile - 1) / tile) * ((image[2] + tile - 1) / tile));
   const double c = static_cast<double>(a.channels_in), o = static_cast<double>(a.channels_out);
   const int64_t size = tile + a.kernel[1] - 1;
   const double positions = static_cast<double>(size * size);
   const double per_value = 6, per_weight = 12;  // per transformed value
-  return positions * (tiles * (c + 8) * (o + 8) + per_value * tiles * (c + o) + per_weight * c * o);
+  return positions * (per_product * tiles * (c + 8) * (o + 8) + per_value * tiles * (c + o) + per_weight * c * o);
 }
 
 inline double product_work(const ConvArgs& a) {
@@ -36,8 +37,11 @@ inline int winograd_tile(const ConvArgs& a, Direction direction) {
   if (a.method == ConvMethod::winograd2) return 2;
   if (a.method == ConvMethod::winograd4) return 4;
   if (a.channels_in < 16 || a.channels_out < 16) return 0;
-  const double two = winograd_work(a, direction, 2), four = a.kernel[1] == 5 ? two : winograd_work(a, direction, 4);
-  if (product_work(a) <= (two < four ? two : four)) return 0;
+  // Pairs of bfloat16 halve plain products and those of F(2x2, 3x3).
+  const bool five = a.kernel[1] == 5, pairs = in_pairs<float>();
+  const double two = winograd_work(a, direction, 2, pairs && !five ? 0.5 : 1.0);
+  const double four = five ? two : winograd_work(a, direction, 4, 1.0);
+  if ((pairs ? 0.5 : 1.0) * product_work(a) <= (two < four ? two : four)) return 0;
   return four < two ? 4 : 2;
 }
 

@@ -31,7 +31,9 @@ struct GradientLayout {
   int64_t gradients() const { return positions * tiles * pitch_dy; }
 };
 
-template <class W>
+// Tiles [first, first + count) become rows [row, row + count) of inputs and gradients. Pairs of tiles, if the format is that, take
+// the place of the first of the two (`row` is even then).
+template <class W, class Format>
 void transform_tiles(const Gradient& g, const GradientLayout<W>& l, const Tiling& tx, const Tiling& ty, int64_t first,
                      int64_t count, int64_t row, float* inputs, float* gradients, float* border) {
   TilePlace at(tx, first);
@@ -43,18 +45,24 @@ void transform_tiles(const Gradient& g, const GradientLayout<W>& l, const Tiling
     transform_patch<W::outputs, W::size>(q.data, q.row, q.column, g.outputs, gradients + i * l.pitch_dy, l.tiles * l.pitch_dy,
                                          [](const Lane* d, Lane* r) { W::gradient(d, r); });
   }
+  for (int64_t p = 0; p < l.positions; ++p) {
+    float *x = inputs + (p * l.tiles + row) * l.pitch_x, *dy = gradients + (p * l.tiles + row) * l.pitch_dy;
+    Format::pack_columns(x, l.pitch_x, count, x, 2 * l.pitch_x);
+    Format::pack_columns(dy, l.pitch_dy, count, dy, 2 * l.pitch_dy);
+  }
 }
 
 // sums[p] of outputs [o0, o0 + outputs) and channels [c0, c0 + channels) over `count` tiles.
-template <class W>
+template <class W, class Format>
 void multiply_tiles(const GradientLayout<W>& l, const float* inputs, const float* gradients, int64_t count, int64_t o0,
                     int64_t outputs, int64_t c0, int64_t channels, bool accumulate, float* sums, int64_t pitch,
                     int64_t position) {
   using Y = GradientLayout<W>;
   for (int64_t p = 0; p < Y::positions; ++p) {
     const float *a = gradients + p * l.tiles * l.pitch_dy + o0, *b = inputs + p * l.tiles * l.pitch_x + c0;
-    outer_block<float>(a, l.pitch_dy, b, l.pitch_x, outputs, channels, count,
-                       Store<float>{sums + p * position, pitch, accumulate});
+    constexpr int64_t S = Format::step;
+    outer_block<float, Format>(a, S * l.pitch_dy, b, S * l.pitch_x, outputs, channels, ceil_div(count, S),
+                               Store<float>{sums + p * position, pitch, accumulate});
   }
 }
 
@@ -98,7 +106,7 @@ Tiling gradient_tiling(const Gradient& g, const Tiling& tx) {
   return {g.out[0], g.out[1], g.outputs, tx.rows, tx.columns, W::outputs, {0, 0}};
 }
 
-template <class W>
+template <class W, class Format>
 void by_pieces(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t block, int64_t pieces) {
   using Y = GradientLayout<W>;
   const Tiling ty = gradient_tiling<W>(g, tx);
@@ -111,8 +119,8 @@ void by_pieces(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t block
     Scratch<float> inputs(l.inputs()), gradients(l.gradients()), border(Y::positions * max64(g.channels, g.outputs));
     for (int64_t t = begin; t < end; t += block) {
       const int64_t count = min64(block, end - t);
-      transform_tiles(g, l, tx, ty, t, count, 0, inputs.data, gradients.data, border.data);
-      multiply_tiles(l, inputs.data, gradients.data, count, 0, g.outputs, 0, g.channels, t > begin,
+      transform_tiles<W, Format>(g, l, tx, ty, t, count, 0, inputs.data, gradients.data, border.data);
+      multiply_tiles<W, Format>(l, inputs.data, gradients.data, count, 0, g.outputs, 0, g.channels, t > begin,
                      sums.data + begin / per_piece * piece, pitch, position);
     }
   });
@@ -122,7 +130,7 @@ void by_pieces(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t block
   });
 }
 
-template <class W>
+template <class W, class Format>
 void by_channels(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t block) {
   using Y = GradientLayout<W>;
   const Tiling ty = gradient_tiling<W>(g, tx);
@@ -138,7 +146,7 @@ void by_channels(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t blo
     const int64_t count = min64(block, tiles - first);
     parallel_for(count, 8, [&](int64_t begin, int64_t end) {
       Scratch<float> border(Y::positions * max64(g.channels, g.outputs));
-      transform_tiles(g, l, tx, ty, first + begin, end - begin, begin, inputs.data, gradients.data, border.data);
+      transform_tiles<W, Format>(g, l, tx, ty, first + begin, end - begin, begin, inputs.data, gradients.data, border.data);
     });
     parallel_for(o_items * c_items, 1, [&](int64_t begin, int64_t end) {
       Scratch<float> own(once ? item : 0);
@@ -146,7 +154,7 @@ void by_channels(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t blo
         const int64_t o0 = k / c_items * per_o, c0 = k % c_items * per_c;
         const int64_t outputs = min64(g.outputs - o0, per_o), channels = min64(g.channels - c0, per_c);
         float* sums = once ? own.data : kept.data + k * item;
-        multiply_tiles(l, inputs.data, gradients.data, count, o0, outputs, c0, channels, first > 0, sums, pitch, position);
+        multiply_tiles<W, Format>(l, inputs.data, gradients.data, count, o0, outputs, c0, channels, first > 0, sums, pitch, position);
         if (first + count < tiles) continue;
         for (int64_t o = 0; o < outputs; ++o)
           transform_sums<W>(g, sums + o * pitch, position, 1, 0, o0 + o, c0, channels);
@@ -162,7 +170,7 @@ void clear(const Gradient& g, int64_t taps) {
         g.dw[o * g.w_out + c * g.w_in + t / taps * g.w_tap[0] + t % taps * g.w_tap[1]] = 0;
 }
 
-template <class W>
+template <class W, class Format = Numbers<float>>
 void weight_gradient_tiled(const Gradient& g) {
   const Tiling tx = input_tiling<W>(g.in[0], g.in[1], g.channels, g.out[0], g.out[1], g.pad);
   const int64_t tiles = g.batch * tx.per_image();
@@ -173,9 +181,9 @@ void weight_gradient_tiled(const Gradient& g) {
   constexpr int64_t kMostSums = int64_t{1} << 23, kFewSums = 36 * 64 * 64;
   const int64_t sums = positions * g.channels * g.outputs, pieces = min64(16, kMostSums / max64(1, sums));
   if (pieces >= 8)
-    by_pieces<W>(g, tx, tiles, sums <= kFewSums ? 32 : 112, pieces);
+    by_pieces<W, Format>(g, tx, tiles, sums <= kFewSums ? 32 : 112, pieces);
   else
-    by_channels<W>(g, tx, tiles, min64(256, tiles));
+    by_channels<W, Format>(g, tx, tiles, min64(256, tiles));
 }
 
 void weight_gradient(const ConvArgs& a, int tile) {
@@ -183,7 +191,8 @@ void weight_gradient(const ConvArgs& a, int tile) {
   const Gradient g{a.batch, a.channels_in, a.channels_out, {a.in[1], a.in[2]}, {a.out[1], a.out[2]}, {a.pad[1], a.pad[2]},
                    a.x.as<float>(), a.y.as<float>(), a.weight.as<float>(), s[0], s[1], {s[3], s[4]}};
   if (a.kernel[1] == 5) return weight_gradient_tiled<Winograd<2, 5>>(g);
-  tile == 4 ? weight_gradient_tiled<Winograd<4, 3>>(g) : weight_gradient_tiled<Winograd<2, 3>>(g);
+  if (tile == 4) return weight_gradient_tiled<Winograd<4, 3>>(g);
+  with_format<float>([&](auto format) { weight_gradient_tiled<Winograd<2, 3>, decltype(format)>(g); });
 }
 
 PYDL_REGISTER(winograd_weight_gradient, weight_gradient);

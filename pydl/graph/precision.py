@@ -26,9 +26,10 @@ class autocast(_Mode):
     Matrix products (`matmul`, `linear` and all that is made of them), convolutions and recurrent layers round both factors to
     bfloat16 (8 significant bits, the exponents of float32) while they pack them: relative errors of about 2e-3 (2-norm).
     Tensors, weights, gradients and the optimizer's state stay float32, so no copy of the weights is kept and no loss need be
-    scaled. Backward computes each product in the precision of its forward, wherever it is called. What would gain nothing
-    stays exact: 3x3 and 5x5 convolutions that Winograd's method computes with fewer products, convolutions of few channels,
-    products of up to 32 rows (whose time is that of reading the weights), attention, and everything that is no product.
+    scaled. Backward computes each product in the precision of its forward, wherever it is called. What would gain nothing, or
+    lose more, stays exact: convolutions by Winograd's method with tiles of four (as fast in float32; tiles of two are computed
+    in bfloat16, with relative errors of up to 4e-3) or 5x5 filters, convolutions of few channels, products of up to 32 rows
+    (whose time is that of reading the weights), attention, and everything that is no product.
 
     Also a decorator. Each thread has its own: data-loader workers are not affected.
 

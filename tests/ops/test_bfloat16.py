@@ -79,6 +79,31 @@ def test_convolution(x, w, options):
 
 
 @needs_bfloat16
+@pytest.mark.parametrize(("n", "c", "o", "size"), [(4, 96, 130, (13, 12)), (2, 64, 40, (30, 29)), (9, 300, 260, (7, 7))])
+def test_convolution_by_winograd(n, c, o, size):
+    """Tiles of two may be computed in bfloat16, with less than twice the error of plain products; tiles of four are not."""
+    arrays = draw(n, c, *size), draw(o, c, 3, 3), draw(n, o, *size)
+
+    def run(name, autocast, dtype=np.float32):
+        x, w = (leaf(a.astype(dtype)) for a in arrays[:2])
+        _core.set_conv_method(name)
+        try:
+            with pydl.autocast(enabled=autocast):
+                y = pydl.conv2d(x, w, padding=1)
+            y.backward(pydl.from_numpy(arrays[2].astype(dtype)))
+        finally:
+            _core.set_conv_method("automatic")
+        return [y.detach().numpy(), x.grad.numpy(), w.grad.numpy()]
+
+    exact = run("gemm", False, np.float64)
+    for two, four, high in zip(run("winograd2", True), run("winograd4", True), run("winograd4", False), strict=True):
+        np.testing.assert_array_equal(four, high)
+        assert not np.array_equal(two, high)
+    for two, plain, value in zip(run("winograd2", True), run("gemm", True), exact, strict=True):
+        assert 1e-3 < error(two, value) < max(2 * error(plain, value), 4.5e-3)
+
+
+@needs_bfloat16
 @pytest.mark.parametrize("layer", ["RNN", "LSTM", "GRU"])
 def test_recurrent_layers(layer):
     pydl.manual_seed(0)
