@@ -4,6 +4,7 @@
 
 #include "bindings/api.h"
 #include "bindings/array.h"
+#include "core/precision.h"
 #include "core/profile_log.h"
 
 namespace pydl {
@@ -31,7 +32,7 @@ class Recording : public p::Log {
     if (room(events_)) {
       const int64_t number = events_.size();
       Event& e = events_.add();
-      e = {phase, hold(op), hold(path), hold(needs), forward - base_ - 1, codes_.size(), count, -1};
+      e = {phase, hold(op), hold(path), hold(needs), forward - base_ - 1, codes_.size(), count, -1, precision()};
       for (int64_t i = 0; i < count; ++i) encode(arguments[i]);
       mark->operation.event = number;
       opened_.push_back(base_ + number + 1);
@@ -100,7 +101,7 @@ class Recording : public p::Log {
   }
 
   // (phase, or ~phase once cancelled; op; module path; needs; number of the forward or less than 0; arguments; shape of the first output,
-  // or None after an error or a backward). array(dtype, shape) makes what stands for an array.
+  // or None after an error or a backward; whether products are of bfloat16). array(dtype, shape) makes what stands for an array.
   py::list event_rows(const py::function& array) {
     py::list rows;
     for (int64_t i = 0; i < events_.size(); ++i) {
@@ -111,7 +112,8 @@ class Recording : public p::Log {
       at = e.output;
       py::object output = py::none();
       if (at >= 0) output = codes_.at(at) == kArray ? decode(at, array).attr("shape") : py::tuple();
-      rows.append(py::make_tuple(e.phase, given(e.op), given(e.path), given(e.needs), e.forward, arguments, output));
+      rows.append(py::make_tuple(e.phase, given(e.op), given(e.path), given(e.needs), e.forward, arguments, output,
+                                e.precision == Precision::bfloat16));
     }
     return rows;
   }
@@ -129,6 +131,7 @@ class Recording : public p::Log {
     int phase;
     PyObject *op, *path, *needs;
     int64_t forward, arguments, count, output;  // of codes_, but for the forward; output < 0: none
+    Precision precision;
   };
 
   int64_t duration(int64_t ticks) const { return nanoseconds(ticks) - nanoseconds(0); }

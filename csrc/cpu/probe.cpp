@@ -2,6 +2,7 @@
 
 #include "core/parallel.h"
 #include "core/simd.h"
+#include "cpu/pairs.h"
 
 namespace pydl {
 namespace {
@@ -14,20 +15,32 @@ constexpr int64_t kGrain = int64_t{1} << 18;
 volatile float g_seed = 0.5f;  // unknown to the compiler: nothing can be computed ahead
 volatile float g_sink;
 
-int64_t fma_rounds(int64_t chunks, int64_t steps) {
+// Multiply-adds of float32, or of pairs where this thread computes in bfloat16.
+template <class Format>
+int64_t rounds_of(int64_t chunks, int64_t steps) {
   const float seed = g_seed;
   parallel_for(chunks, 1, [=](int64_t begin, int64_t end) {
     const V factor = V::splat(seed), term = V::splat(seed);
+    const auto next = [=](V x) {  // pairs cannot be made of a sum, so there the chain is that of the sums
+      if constexpr (Format::step == 1) return Format::multiply(x, factor, term);
+      return Format::multiply(factor, term, x);
+    };
     V chain[kChains];
     for (int k = 0; k < kChains; ++k) chain[k] = V::splat(seed + static_cast<float>(k));
     for (int64_t i = (end - begin) * steps; i > 0; --i)
 #pragma GCC unroll 12
-      for (int k = 0; k < kChains; ++k) chain[k] = fma(chain[k], factor, term);
+      for (int k = 0; k < kChains; ++k) chain[k] = next(chain[k]);
     V total = V::zero();
     for (int k = 0; k < kChains; ++k) total += chain[k];
     g_sink = sum_lanes(total);
   });
-  return 2 * V::lanes * kChains * chunks * steps;
+  return 2 * Format::step * V::lanes * kChains * chunks * steps;
+}
+
+int64_t fma_rounds(int64_t chunks, int64_t steps) {
+  int64_t flops = 0;
+  with_format<float>([&](auto format) { flops = rounds_of<decltype(format)>(chunks, steps); });
+  return flops;
 }
 
 float read_all(const float* x, int64_t n) {

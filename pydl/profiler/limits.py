@@ -28,7 +28,7 @@ class MachineLimits:
 
     isa: str
     threads: int
-    fma: dict[str, tuple[float, float]] = field(default_factory=dict)  # GFLOP/s of float32 for each instruction set
+    fma: dict[str, tuple[float, float]] = field(default_factory=dict)  # GFLOP/s of float32 for each instruction set; "bfloat16"
     read: tuple[float, float] = (0.0, 0.0)  # GB/s of a sum over a large array
     triad: tuple[float, float] = (0.0, 0.0)  # GB/s of a = b + 2 c, three arrays counted
     first_touch: float = 0.0  # GB/s of writing memory fresh from the system, one thread
@@ -49,8 +49,10 @@ class MachineLimits:
         return min(self.peak, intensity * self.bandwidth)
 
     def seconds(self, flops: float, bytes: float, itemsize: int = 4) -> float:
-        """The least time for so much work: whichever of arithmetic and memory takes longer."""
-        return max(flops / (self.peak * 4 / itemsize), bytes / self.bandwidth) / 1e9
+        """The least time for so much work: whichever of arithmetic and memory takes longer. `itemsize` is that of the factors: 4,
+        8, or 2 for products of bfloat16."""
+        peak = self.fma["bfloat16"][1] if itemsize == 2 and "bfloat16" in self.fma else self.peak * 4 / max(itemsize, 4)
+        return max(flops / peak, bytes / self.bandwidth) / 1e9
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,13 +63,13 @@ class MachineLimits:
         return cls(**{**values, "fma": {k: tuple(v) for k, v in values["fma"].items()}})
 
     def __str__(self) -> str:
-        lines = [f"{'':22}{'1 thread':>10}{f'{self.threads} threads':>12}"]
+        lines = [f"{'':24}{'1 thread':>10}{f'{self.threads} threads':>12}"]
         for isa, (one, all_) in self.fma.items():
             mark = "  in force" if isa == self.isa else ""
-            lines.append(f"{f'multiply-adds, {isa}':22}{one:10.1f}{all_:12.1f}  GFLOP/s{mark}")
+            lines.append(f"{f'multiply-adds, {isa}':24}{one:10.1f}{all_:12.1f}  GFLOP/s{mark}")
         for name, (one, all_) in (("memory, read", self.read), ("memory, triad", self.triad)):
-            lines.append(f"{name:22}{one:10.1f}{all_:12.1f}  GB/s")
-        lines.append(f"{'first touch':22}{self.first_touch:10.2f}{'':12}  GB/s, against {self.reused:.1f} of reused memory")
+            lines.append(f"{name:24}{one:10.1f}{all_:12.1f}  GB/s")
+        lines.append(f"{'first touch':24}{self.first_touch:10.2f}{'':12}  GB/s, against {self.reused:.1f} of reused memory")
         return "\n".join(lines)
 
 
@@ -89,9 +91,11 @@ def machine_limits(threads: int | None = None, *, refresh: bool = False) -> Mach
     if refresh or key not in _cache:
         before, profiling = _core.num_threads(), _core.profile_on()
         _core.profile_set_on(False)
+        precision = _core.set_thread_precision(0)
         try:
             _cache[key] = _measure(*key)
         finally:
+            _core.set_thread_precision(precision)
             _core.set_num_threads(before)
             _core.profile_set_on(profiling)
     return _cache[key]
@@ -99,6 +103,9 @@ def machine_limits(threads: int | None = None, *, refresh: bool = False) -> Mach
 
 def _measure(isa: str, threads: int) -> MachineLimits:
     fma = {name: _on_one_and_all(lambda name=name: _fma(name), threads) for name in _core.supported_isas()}  # type: ignore[misc]
+    if not _core.why_no_bfloat16():
+        _core.set_thread_precision(1)
+        fma["bfloat16"] = _on_one_and_all(lambda: _fma(isa), threads)
     first, again = _touch()
     with mmap.mmap(-1, 3 * _BYTES) as block:
         if hasattr(mmap, "MADV_HUGEPAGE"):

@@ -200,7 +200,7 @@ class Reading:
                 pass
 
     def _frame(self, number: int, start: int) -> _Frame | None:
-        kind, op, path, needs, forward, arguments, output = self._recorded[number]
+        kind, op, path, needs, forward, arguments, output, bfloat16 = self._recorded[number]
         outer = self._innermost()
         if kind < 0:
             return None
@@ -215,6 +215,8 @@ class Reading:
         self.events.append(event)
         if kind in (_FORWARD, _SUM, _COPY):
             _describe(event, arguments, output)
+            if bfloat16 and event.itemsize == 4:
+                event.itemsize = 2  # what it multiplies, though not what it reads and writes
             if output is not None:
                 cost = Cost(0, 0) if event.name in _CONTAINERS else op.cost(output, *arguments)
                 _add(event, cost)

@@ -265,6 +265,19 @@ def test_captured_steps(whole):
         np.testing.assert_array_equal(first, second)
 
 
+@needs_bfloat16
+def test_the_profiler_knows():
+    """The roofline of an operation is that of what it multiplies."""
+    a, b = leaf(draw(50, 60)), leaf(draw(60, 70))
+    with pydl.profiler.profile() as watched:
+        with pydl.autocast():
+            low = a @ b
+        high = a @ b
+        (low.sum() + high.sum()).backward()
+    sizes = [(e.phase, e.itemsize) for e in watched.result.events if e.name == "matmul"]
+    assert sizes == [("forward", 2), ("forward", 4), ("backward", 4), ("backward", 2)]
+
+
 def test_wrong_arguments():
     with pytest.raises(ArgumentError, match=r"\[autocast\] dtype='float16': expected 'bfloat16'"):
         pydl.autocast("float16")

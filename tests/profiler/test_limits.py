@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import pydl
 from pydl import _core, profiler
 from pydl.profiler import MachineLimits
 
@@ -15,7 +16,7 @@ def limits():
 
 def test_measured_figures_are_sane(limits):
     assert limits.isa == _core.isa()
-    assert set(limits.fma) == set(_core.supported_isas())
+    assert set(limits.fma) == {*_core.supported_isas(), *([] if _core.why_no_bfloat16() else ["bfloat16"])}
     for pair in (*limits.fma.values(), limits.read, limits.triad):  # wide bounds: the machine may be busy
         assert all(0.2 < value < 10_000 for value in pair)
     assert 0 < limits.first_touch < 10_000
@@ -34,6 +35,9 @@ def test_the_fma_probe_counts_its_work():
     for isa, lanes in (("generic", 4), ("avx2", 8), ("avx512", 16)):
         if isa in _core.supported_isas():
             assert _core.probe_fma(isa, 3, 5) == 2 * 12 * lanes * 3 * 5
+    if not _core.why_no_bfloat16():
+        with pydl.autocast("bfloat16"):
+            assert _core.probe_fma("avx512", 3, 5) == 2 * 12 * 32 * 3 * 5
     with pytest.raises(ValueError, match="unknown instruction set"):
         _core.probe_fma("mmx", 1, 1)
 
@@ -58,6 +62,10 @@ def test_roofline_of_given_limits():
     assert limits.seconds(2e9, 0) == pytest.approx(0.02)
     assert limits.seconds(2e9, 0, itemsize=8) == pytest.approx(0.04)
     assert limits.seconds(0, 4e9) == pytest.approx(0.2)
+    assert limits.seconds(2e9, 0, itemsize=2) == pytest.approx(0.02), "no bfloat16 products were measured"
+    low = MachineLimits("x", 2, {"x": (50.0, 100.0), "bfloat16": (90.0, 180.0)}, (8.0, 10.0), (7.0, 20.0), 0.5, 9.0)
+    assert low.peak == 100
+    assert low.seconds(1.8e9, 0, itemsize=2) == pytest.approx(0.01)
     again = MachineLimits.from_dict(json.loads(json.dumps(limits.as_dict())))
     assert again == limits
     assert "first touch" in str(limits)

@@ -37,7 +37,7 @@ class Log:
         self._events, self._marks = events, marks
 
     def events(self, array):
-        return [(phase, op, path, needs, forward, [array(FLOAT, s) for s in shapes], out)
+        return [(phase, op, path, needs, forward, [array(FLOAT, s) for s in shapes], out, False)
                 for phase, op, path, needs, forward, shapes, out in self._events]  # fmt: skip
 
     def marks(self):
