@@ -115,7 +115,8 @@ Mark* Log::open(Kind kind) noexcept {
   }
   Mark& mark = marks.add();
   mark.kind = kind;
-  mark.stop = now;
+  mark.stop = mark.go = now;
+  mark.processor = mark.faults = -1;
   return &mark;
 }
 
@@ -131,8 +132,6 @@ void Log::close(Mark& mark, bool ask) noexcept {
     mark.processor = read_clock(CLOCK_THREAD_CPUTIME_ID);
     mark.faults = page_faults() - own_faults_;
     asked_ = mark.stop;
-  } else {
-    mark.processor = mark.faults = -1;
   }
   // The next row, so that nobody waits for its memory: the lock of the pool would, with half a row written.
   __builtin_prefetch(reinterpret_cast<char*>(&mark) + sizeof(Mark), 1);

@@ -40,8 +40,11 @@ class Recorder:
     def read(self) -> Reading:
         """What was recorded, once stopped."""
         reading = Reading(self._log)
-        self._log.forget()
+        self.forget()
         return reading
+
+    def forget(self) -> None:
+        self._log.forget()
 
     # ------------------------------------------------------------------ ranges
     def enter_range(self, name: str) -> None:

@@ -162,7 +162,9 @@ class profile:
         if recorder is None:
             return
         recorder.stop()
-        if keep:
+        if not keep:
+            recorder.forget()
+        else:
             self.results.append(Profile.of(recorder, self._types))
             if self._on_ready is not None:
                 self._on_ready(self.results[-1])
