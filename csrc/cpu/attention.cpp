@@ -73,7 +73,7 @@ void few_scores(const T* q, const Rows<T>& keys, int64_t E, T* scores, int64_t r
       if (e < E)
         for (int64_t u = 0; u < kAtOnce; ++u)
           sum[u] = fma(V::load_n(q + i * kPitch + e, E - e), V::load_n(k[u] + e, E - e), sum[u]);
-      for (int64_t u = 0; u < kAtOnce && j + u < n; ++u) scores[i * kPitch + j + u] = fold_sum(sum[u]);
+      for (int64_t u = 0; u < kAtOnce && j + u < n; ++u) scores[i * kPitch + j + u] = sum_lanes(sum[u]);
     }
 }
 
@@ -110,7 +110,7 @@ void online_softmax(T* s, int64_t padded, T* top, T* sum, T* out, int64_t ld) {
   using V = Vec<T>;
   V most = V::load(s);
   for (int64_t j = V::lanes; j < padded; j += V::lanes) most = max(V::load(s + j), most);
-  const T before = *top, now = max(Vec<T>::splat(fold_max(most)), Vec<T>::splat(before)).v[0];
+  const T before = *top, now = max(Vec<T>::splat(max_lanes(most)), Vec<T>::splat(before)).v[0];
   // Nothing seen yet: any finite base gives zeros, where -inf - -inf would give NaN.
   const T base = now == -std::numeric_limits<T>::infinity() ? T(0) : now;
   if (before != now) {
@@ -126,7 +126,7 @@ void online_softmax(T* s, int64_t padded, T* top, T* sum, T* out, int64_t ld) {
     e.store(s + j);
     total += e;
   }
-  *sum += fold_sum(total);
+  *sum += sum_lanes(total);
 }
 
 template <class T>
@@ -364,7 +364,7 @@ void row_products(const AttentionGradArgs& args, const Sizes& z, T* delta) {
         }
       else
         for (int64_t f = 0; f < z.F; ++f) rest += g[f * step] * o[f];
-      delta[t] = fold_sum(sum) + rest;
+      delta[t] = sum_lanes(sum) + rest;
     }
   });
 }

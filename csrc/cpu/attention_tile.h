@@ -1,13 +1,7 @@
 // The inner loops of attention: register-blocked products of small matrices in cache, packing, exp2, masks and dropout.
 // Internal linkage: compiled per instruction set.
 #pragma once
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
-#include <utility>
-
-#include "core/philox.h"
+#include "core/philox_lanes.h"
 #include "core/simd_math.h"
 #include "cpu/attention.h"
 #include "cpu/gemm.h"
@@ -84,63 +78,6 @@ void panel_product(const T* a, const T* b, int64_t b_stride, int64_t kc, T* c, i
     tile(a, b + j / C * b_stride, kc, c + j, ldc, rows, min64(C, columns - j), accumulate);
 }
 
-// ---------------------------------------------------------------------------------------------------- lanes
-
-// Lanes of a (numbers below `lanes`) and of b, chosen by constants. gcc has had __builtin_shufflevector only since 12.
-template <int... I, class T>
-PYDL_INLINE Vec<T> shuffle(Vec<T> a, Vec<T> b) {
-#if defined(__clang__)
-  return {__builtin_shufflevector(a.v, b.v, I...)};
-#else
-  return {__builtin_shuffle(a.v, b.v, typename Vec<T>::bits{I...})};
-#endif
-}
-
-template <class T, int kBy, int... I>
-PYDL_INLINE Vec<T> rotated(Vec<T> x, std::integer_sequence<int, I...>) {
-  return shuffle<((I + kBy) % static_cast<int>(Vec<T>::lanes))...>(x, x);
-}
-// Folds all lanes by f, in halves.
-template <class T, int kHalf, class F>
-PYDL_INLINE T fold(Vec<T> x, const F& f) {
-  if constexpr (kHalf == 0)
-    return x.v[0];
-  else
-    return fold<T, kHalf / 2>(f(x, rotated<T, kHalf>(x, std::make_integer_sequence<int, static_cast<int>(Vec<T>::lanes)>())), f);
-}
-template <class T>
-PYDL_INLINE T fold_max(Vec<T> x) {
-  return fold<T, static_cast<int>(Vec<T>::lanes / 2)>(x, [](Vec<T> a, Vec<T> b) { return max(a, b); });
-}
-template <class T>
-PYDL_INLINE T fold_sum(Vec<T> x) {
-  return fold<T, static_cast<int>(Vec<T>::lanes / 2)>(x, [](Vec<T> a, Vec<T> b) { return a + b; });
-}
-
-// Interleaves the low (kFrom = 0) or high halves of two vectors: a0 b0 a1 b1 ...
-template <class T, int kFrom, int... I>
-PYDL_INLINE Vec<T> interleave(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
-  constexpr int L = static_cast<int>(Vec<T>::lanes);
-  return shuffle<((I % 2) * L + kFrom + I / 2)...>(a, b);
-}
-// Transposes a square of lanes x lanes: log2(lanes) perfect shuffles.
-template <class T>
-PYDL_INLINE void transpose_square(Vec<T> (&x)[Vec<T>::lanes]) {
-  constexpr int L = static_cast<int>(Vec<T>::lanes);
-  using Lanes = std::make_integer_sequence<int, L>;
-#pragma GCC unroll 4
-  for (int step = 1; step < L; step *= 2) {
-    Vec<T> y[L];
-#pragma GCC unroll 8
-    for (int i = 0; i < L / 2; ++i) {
-      y[2 * i] = interleave<T, 0>(x[i], x[i + L / 2], Lanes());
-      y[2 * i + 1] = interleave<T, L / 2>(x[i], x[i + L / 2], Lanes());
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < L; ++i) x[i] = y[i];
-  }
-}
-
 // 2^x for x <= 0; exactly 0 below -126 (and for -inf). float32: polynomial of the Cephes library's exp2f on [-1/2, 1/2].
 PYDL_INLINE Vec<float> exp2_negative(Vec<float> x) {
   constexpr float c[] = {1.535336188319500e-4f, 1.339887440266574e-3f, 9.618437357674640e-3f,
@@ -214,34 +151,8 @@ constexpr int64_t right_size(int64_t n, int64_t F) {
 // As the right operand transposed: n rows of E elements become panels of Tile::columns rows each, [E][columns].
 template <class T>
 void pack_right_transposed(const Rows<T>& x, int64_t n, int64_t E, T* to) {
-  using V = Vec<T>;
-  constexpr int64_t C = Tile<T>::columns, L = V::lanes;
-  for (int64_t i0 = 0; i0 < n; i0 += C, to += E * C) {
-    if (x.column != 1) {
-      pack_b_strided(to, x.at(i0), x.column, x.row, min64(C, n - i0), E);
-      continue;
-    }
-    for (int64_t j = 0; j < C; j += L)
-      for (int64_t e = 0; e < E; e += L) {
-        V square[L];
-        const int64_t m = min64(L, E - e);
-        if (m == L && i0 + j + L <= n) {  // a whole square
-          const T* from = x.at(i0 + j) + e;
-#pragma GCC unroll 16
-          for (int64_t r = 0; r < L; ++r) square[r] = V::load(from + r * x.row);
-          transpose_square<T>(square);
-#pragma GCC unroll 16
-          for (int64_t r = 0; r < L; ++r) square[r].store(to + (e + r) * C + j);
-          continue;
-        }
-        for (int64_t r = 0; r < L; ++r) {
-          const int64_t i = i0 + j + r;
-          square[r] = i >= n ? V::zero() : V::load_n(x.at(i) + e, m);
-        }
-        transpose_square<T>(square);
-        for (int64_t r = 0; r < m; ++r) square[r].store(to + (e + r) * C + j);
-      }
-  }
+  constexpr int64_t C = Tile<T>::columns;
+  for (int64_t i0 = 0; i0 < n; i0 += C, to += E * C) pack_b_strided(to, x.at(i0), x.column, x.row, min64(C, n - i0), E);
 }
 
 // ---------------------------------------------------------------------------------------------------- masks
@@ -314,40 +225,13 @@ struct Visible {
 };
 
 // ---------------------------------------------------------------------------------------------------- dropout
-// Several Philox blocks at once, each in a 64-bit lane.
-typedef uint64_t Words __attribute__((vector_size(PYDL_VECTOR_BYTES)));
-constexpr int64_t kWords = PYDL_VECTOR_BYTES / 8;
-
-// Products of the lower halves of the lanes.
-PYDL_INLINE Words multiply_halves(Words a, Words b) {
-#if defined(__AVX512F__)
-  return (Words)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);  // the plain form warns in gcc 12
-#elif defined(__AVX2__)
-  return (Words)_mm256_mul_epu32((__m256i)a, (__m256i)b);
-#else
-  return (a & 0xffffffff) * (b & 0xffffffff);
-#endif
-}
-
-// The numbers of `blocks` blocks (rounded up to kWords) from counter `first` on.
+// The numbers of `blocks` blocks (rounded up to kWide) from counter `first` on, block after block.
 inline void philox_blocks(const Philox& philox, uint64_t first, int64_t blocks, uint32_t* numbers) {
-  const Words low = Words{} + 0xffffffff, m0 = Words{} + 0xD2511F53, m1 = Words{} + 0xCD9E8D57;
-  for (int64_t b = 0; b < blocks; b += kWords, numbers += 4 * kWords) {
-    Words counter = Words{} + (first + static_cast<uint64_t>(b));
-    for (int64_t i = 0; i < kWords; ++i) counter[i] += static_cast<uint64_t>(i);
-    Words c0 = counter & low, c1 = counter >> 32, c2{}, c3{};
-    uint32_t k0 = philox.key0, k1 = philox.key1;
-    for (int round = 0; round < 10; ++round) {
-      const Words p0 = multiply_halves(m0, c0), p1 = multiply_halves(m1, c2);
-      c0 = (p1 >> 32) ^ c1 ^ k0;
-      c2 = (p0 >> 32) ^ c3 ^ k1;
-      c1 = p1 & low;
-      c3 = p0 & low;
-      k0 += 0x9E3779B9;
-      k1 += 0xBB67AE85;
-    }
-    const Words c01 = c0 | c1 << 32, c23 = c2 | c3 << 32;
-    for (int64_t i = 0; i < kWords; ++i) {
+  for (int64_t b = 0; b < blocks; b += kWide, numbers += 4 * kWide) {
+    Wide c[4][1];
+    philox_lanes(philox, first + static_cast<uint64_t>(b), c);
+    const Wide c01 = (c[0][0] & 0xffffffff) | c[1][0] << 32, c23 = (c[2][0] & 0xffffffff) | c[3][0] << 32;
+    for (int64_t i = 0; i < kWide; ++i) {
       const uint64_t pair[2] = {c01[i], c23[i]};
       std::memcpy(numbers + 4 * i, pair, sizeof pair);
     }
@@ -380,7 +264,7 @@ struct Dropout {
     const uint64_t first = offset + static_cast<uint64_t>(row * blocks_per_row + key / 4);
     const T keep = static_cast<T>(kept);
     const int64_t blocks = (n + 3) / 4;
-    alignas(64) uint32_t numbers[kKeys + 4 * kWords];
+    alignas(64) uint32_t numbers[kKeys + 4 * kWide];
     philox_blocks(philox, first, blocks, numbers);
     for (int64_t j = 0; j < 4 * blocks; ++j) factors[j] = numbers[j] < threshold ? T(0) : keep;
   }

@@ -1,9 +1,10 @@
 #include "cpu/elementwise.h"
 
+#include "core/integer.h"
 #include "core/iterate.h"
 #include "core/parallel.h"
 #include "core/simd_math.h"
-#include "cpu/gemm.h"
+#include "core/transpose.h"
 
 namespace pydl {
 namespace {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "core/integer.h"
 #include "core/parallel.h"
 
 namespace pydl {
@@ -13,9 +14,6 @@ constexpr int64_t kColumns = 64;      // elements of a row that one task handles
 constexpr int64_t kGrain = 16384;     // elements per parallel chunk
 constexpr int64_t kEnoughTasks = 16;  // with fewer, the destination is cut too,
 constexpr int64_t kLeastCut = 8;      // if its rows are not shorter than this
-
-constexpr int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 template <class T>
 T plus(T a, T b) {

@@ -11,24 +11,6 @@ constexpr int64_t kBlock = 4;  // vectors of channels in registers at once
 // Bytes ahead of a load that are asked for: the lines of a window are more streams than the hardware follows by itself.
 constexpr int64_t kAhead = 4096;
 
-// Bytes to and from the width of float. gcc takes the conversion of vectors apart lane by lane: ten times slower.
-typedef uint8_t Bytes __attribute__((vector_size(Vec<float>::lanes)));
-#if defined(__AVX512F__)
-PYDL_INLINE Vec<float>::bits widen(Bytes b) { return (Vec<float>::bits)_mm512_maskz_cvtepu8_epi32(0xffff, (__m128i)b); }
-PYDL_INLINE Bytes narrow(Vec<float>::bits v) { return (Bytes)_mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v); }
-#else
-#if defined(__AVX2__)
-PYDL_INLINE Vec<float>::bits widen(Bytes b) {
-  int64_t low;
-  std::memcpy(&low, &b, sizeof low);
-  return (Vec<float>::bits)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(low));
-}
-#else
-PYDL_INLINE Vec<float>::bits widen(Bytes b) { return __builtin_convertvector(b, Vec<float>::bits); }
-#endif
-PYDL_INLINE Bytes narrow(Vec<float>::bits v) { return __builtin_convertvector(v, Bytes); }
-#endif
-
 // Tap numbers travel as one byte where they fit and meet the data as integers of its width.
 template <class T, class I>
 PYDL_INLINE typename Vec<T>::bits load_taps(const I* p, int64_t n, const I* end) {

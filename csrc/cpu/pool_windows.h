@@ -1,7 +1,10 @@
 // What each output of a pooling sees, as tables per axis, and the loops over outputs and inputs built on them. The plain
 // and the adaptive form differ only in how the tables are filled.
 #pragma once
-#include "cpu/gemm.h"
+#include "core/integer.h"
+#include "core/parallel.h"
+#include "core/scratch.h"
+#include "core/simd.h"
 #include "cpu/pool.h"
 
 namespace pydl {

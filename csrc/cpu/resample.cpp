@@ -1,6 +1,9 @@
 #include "cpu/resample.h"
 
-#include "cpu/gemm.h"
+#include "core/integer.h"
+#include "core/parallel.h"
+#include "core/scratch.h"
+#include "core/simd.h"
 
 namespace pydl {
 namespace {
