@@ -162,11 +162,17 @@ def markdown(rows: list[dict[str, Any]], title: str) -> str:
     """The rows as a table for the README, with the chosen form of each side."""
     lines = [f"| {title} | pydl, ms | its form | PyTorch, ms | its form | speed | memory |", "|---|---|---|---|---|---|---|"]
     for r in rows:
-        sides = (f"{1e3 * r[s]['median']:.3g} | {r['best'][s]}" for s in ("pydl", "peer"))
+        sides = (f"{milliseconds(r[s]['median'])} | {r['best'][s]}" for s in ("pydl", "peer"))
         lines.append(f"| {r['case']} | {' | '.join(sides)} | {r['ratio']:.2f}x | {share(r):.2f}x |")
     speed, memory = geometric_mean([r["ratio"] for r in rows]), geometric_mean([share(r) for r in rows])
     lines.append(f"| geometric mean of the {len(rows)} | | | | | {speed:.2f}x | {memory:.2f}x |")
     return "\n".join(lines) + "\n"
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits, and no exponent."""
+    ms = 1e3 * seconds
+    return f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}"
 
 
 def share(row: dict[str, Any]) -> float:
@@ -181,9 +187,9 @@ def _tried(row: dict[str, Any], side: str) -> str:
     for name in sorted(tried, key=lambda n: (n != best, tried[n]["seconds"])):
         t = tried[name]
         late = f" (after {t['warm_up']:.0f} s)" if t["warm_up"] > max(5, 20 * t["seconds"]) else ""
-        cells.append(f"{name} {1e3 * t['seconds']:.3g}{late}")
+        cells.append(f"{name} {milliseconds(t['seconds'])}{late}")
     return ", ".join([*cells, *(f"{n} failed" for n in row["failed"][side])])
 
 
 def _span(t: dict[str, float]) -> str:
-    return f"{1e3 * t['median']:.3g} [{1e3 * t['low']:.3g}, {1e3 * t['high']:.3g}]"
+    return f"{milliseconds(t['median'])} [{milliseconds(t['low'])}, {milliseconds(t['high'])}]"
