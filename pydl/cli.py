@@ -158,6 +158,7 @@ def _info_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("processor", found["system"]["processor"]),
         ("instruction set", isa["active"] + (" (PYDL_ISA)" if isa["forced_by"] else "")
          + f", available: {', '.join(isa['available'])}"),
+        ("bfloat16", isa["bfloat16"]),
         ("threads", f"{threads['used']}, from: {threads['source']}"),
         ("", f"affinity {threads['affinity']} of {threads['cpus']} CPUs, cgroup quota "
              + ("none" if quota is None else f"{quota:g} CPUs")),

@@ -369,6 +369,7 @@ void gemm_long_k_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack
     Scratch<T> a(a_group * kPanelA), b(piece * kPanelB);
     for (int64_t t = begin; t < end; ++t) {
       const int64_t chunk = t / n_pieces, j0 = t % n_pieces * piece, j1 = min64(panels, j0 + piece);
+      if (j0 >= panels) continue;
       T* to = chunks > 1 ? copies.data + chunk * size : c;
       const int64_t k_begin = chunk * per_chunk, k_end = min64(K, k_begin + per_chunk);
       for (int64_t k0 = k_begin; k0 == k_begin || k0 < k_end; k0 += kBlockK) {

@@ -61,7 +61,8 @@ def run_backward(list roots, list grads, bint retain_graph=False, bint create_gr
             key = (t.node.sequence, t.output_index) if t.node is not None else id(t)
             wanted.setdefault(key, []).append(i)
     cdef int mode = pydl_grad_enabled
-    cdef int precision = native.set_thread_precision(-1)
+    cdef int precision = native.set_thread_precision(-1)  # in which hooks compute; an error must not leave a node's behind
+    native.set_thread_precision(precision)
     cdef int64_t depth = profile_log.depth() if profiling else 0
     if pydl_recording:
         notes.backwards += 1
@@ -116,7 +117,7 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
             if map_backward(node, outs, pending, youngest, leaves, retain_graph):
                 return
         take_long_way(node)
-    native.set_thread_precision(node.precision)
+    cdef int precision = native.set_thread_precision(node.precision)
     node.owns_gradient = not create_graph and len(outs) == 1 and held_once(outs)
     node.consumes = not retain_graph and not create_graph
     event = begin_backward(node)
@@ -135,6 +136,7 @@ cdef run_node(Node node, list outs, dict pending, priority_queue[long long]* you
         arrays = [None if o is None else (<TensorCore>o).data for o in outs]
         result = op.backward(node, *arrays)
         arrays = None
+    native.set_thread_precision(precision)
     end_event(event)
     if pydl_recording:
         notes.after(op)

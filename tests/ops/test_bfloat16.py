@@ -177,6 +177,29 @@ def test_backward_takes_the_precision_of_forward():
 
 
 @needs_bfloat16
+@pytest.mark.parametrize("around", [False, True])
+def test_hooks_compute_as_what_calls_backward(around):
+    a, b = pydl.from_numpy(draw(50, 60)), pydl.from_numpy(draw(60, 70))
+    results = []
+    for autocast in (False, True):
+        with pydl.autocast(enabled=autocast):
+            results.append((a @ b).numpy())
+    assert not np.array_equal(*results)
+    seen = []
+    x = leaf(a.numpy())
+    x.register_hook(lambda g: seen.append((a @ b).numpy()))
+    with pydl.autocast(enabled=not around):
+        middle = x * 2.0
+        y = middle @ b
+    middle.register_hook(lambda g: seen.append((a @ b).numpy()))
+    with pydl.autocast(enabled=around):
+        y.sum().backward()
+    assert len(seen) == 2
+    for found in seen:
+        np.testing.assert_array_equal(found, results[around])
+
+
+@needs_bfloat16
 def test_where_it_holds():
     a, b = pydl.from_numpy(draw(50, 60)), pydl.from_numpy(draw(60, 70))
     high = (a @ b).numpy()
