@@ -1,12 +1,14 @@
 // Depthwise convolution: each channel with its own filter. Vectorised over the channels, which are adjacent in memory, with
 // several neighbouring pixels at a time, so that a weight is loaded once for all of them.
 #pragma once
+#include <type_traits>
+
 #include "cpu/conv_gather.h"
 
 namespace pydl {
 namespace {
 
-constexpr int64_t kPixels = 7;  // at a time: feature maps are 7 x 2^k wide more often than not
+constexpr int64_t kPixels = 4;  // at a time: fewer load the weights more often, more read too many places at once
 
 inline bool is_depthwise(const ConvArgs& a) {
   return a.groups > 1 && a.groups == a.channels_in && a.channels_in == a.channels_out;
@@ -59,41 +61,48 @@ int64_t visible_lines(const Gather& g, const T* source, int64_t n, int64_t q0, i
   return count;
 }
 
-// P pixels, `pitch` apart, that see the sources from[t] + shift (of the first one) through the weights taps[t], t < count. Of
-// `next`, what the next row will see as new, as much is asked for: three lines at once are too many streams for the hardware.
+// What the next row will see as new: `lines` lines, `pitch` apart. Asked for early: several lines at once are more streams than
+// the hardware follows.
+template <class T>
+struct NewLines {
+  const T* at;
+  int64_t lines, pitch;
+};
+
+// P pixels, `pitch` apart, that see the sources from[t] + shift (of the first one) through the weights taps[t], t < count.
 template <int64_t P, class T>
 PYDL_INLINE void depthwise_pixels(const T* const* from, int64_t shift, const T* const* taps, int64_t count, int64_t pitch,
-                                  int64_t channels, const T* next, const Finish<T>& finish, T* to, int64_t to_pitch) {
+                                  int64_t channels, NewLines<T> ahead, const Finish<T>& finish, T* to, int64_t to_pitch) {
   using V = Vec<T>;
-  const Finish<T> first = finish.scale ? Finish<T>{} : finish;  // the bias comes first where nothing is scaled
+  const bool plain = !finish.scale && !finish.residual && !finish.relu;
+  const T* bias = finish.scale ? nullptr : finish.bias;  // comes first where nothing is scaled
   Finish<T> last = finish;
   if (!finish.scale) last.bias = nullptr;
-  for (int64_t c = 0; c < channels; c += V::lanes) {
-    const int64_t n = min64(channels - c, V::lanes);
+  const auto vector = [&](int64_t c, auto lanes) __attribute__((always_inline)) {
+    const int64_t n = lanes;
+    for (int64_t l = 0; l < ahead.lines; ++l)
+      for (int64_t k = 0; k < pitch; k += channels)
+#pragma GCC unroll 8
+        for (int64_t i = 0; i < P; ++i) __builtin_prefetch(ahead.at + l * ahead.pitch + k + i * pitch + c);
     V sum[P];
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < P; ++i) sum[i] = first.bias ? V::load_n(first.bias + c, n) : V::zero();
-    if (n == V::lanes) {
-      for (int64_t t = 0; t < count; ++t) {
-        const V w = V::load(taps[t] + c);
-        const T* x = from[t] + shift + c;
+    for (int64_t i = 0; i < P; ++i) sum[i] = bias ? V::load_n(bias + c, n) : V::zero();
+    for (int64_t t = 0; t < count; ++t) {
+      const V w = V::load_n(taps[t] + c, n);
+      const T* x = from[t] + shift + c;
 #pragma GCC unroll 8
-        for (int64_t i = 0; i < P; ++i) sum[i] = fma(V::load(x + i * pitch), w, sum[i]);
-      }
-    } else {
-      for (int64_t t = 0; t < count; ++t) {
-        const V w = V::load_n(taps[t] + c, n);
-        const T* x = from[t] + shift + c;
-#pragma GCC unroll 8
-        for (int64_t i = 0; i < P; ++i) sum[i] = fma(V::load_n(x + i * pitch, n), w, sum[i]);
-      }
+      for (int64_t i = 0; i < P; ++i) sum[i] = fma(V::load_n(x + i * pitch, n), w, sum[i]);
     }
+    T* y = to + c;
+    if (plain)
 #pragma GCC unroll 8
-    for (int64_t i = 0; i < P; ++i) {
-      if (next) __builtin_prefetch(next + i * pitch + c);
-      last(sum[i], to + i * to_pitch + c, c, n).store_n(to + i * to_pitch + c, n);
-    }
-  }
+      for (int64_t i = 0; i < P; ++i) sum[i].store_n(y + i * to_pitch, n);
+    else
+      for (int64_t i = 0; i < P; ++i) last(sum[i], y + i * to_pitch, c, n).store_n(y + i * to_pitch, n);
+  };
+  int64_t c = 0;
+  for (; c + V::lanes <= channels; c += V::lanes) vector(c, std::integral_constant<int64_t, V::lanes>());
+  if (c < channels) vector(c, channels - c);
 }
 
 template <class T>
@@ -125,7 +134,7 @@ void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* w
       };
       const auto alone = [&](int64_t lo, int64_t hi) {
         for (int64_t q = lo; q < hi; ++q)
-          depthwise_pixels<1, T>(from, 0, taps, look(q), pitch, channels, nullptr, finish, to + q * to_pitch, to_pitch);
+          depthwise_pixels<1, T>(from, 0, taps, look(q), pitch, channels, {}, finish, to + q * to_pitch, to_pitch);
       };
       if (inner.hi - inner.lo < kPixels) {
         alone(0, width);
@@ -133,13 +142,13 @@ void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* w
       }
       alone(0, inner.lo);
       const int64_t count = look(inner.lo);  // once for all of them: pointers just stored are slow to load
-      // With a stride two lines are new, and asking for one of them gained nothing.
-      const T* next = count > 0 && g.step[1] == 1 ? from[count - 1] + g.source[2] * channels : nullptr;
+      const int64_t line_pitch = g.source[2] * channels;
+      const NewLines<T> ahead{count > 0 ? from[count - 1] + line_pitch : source, count > 0 ? g.step[1] : 0, line_pitch};
       for (int64_t q = inner.lo; q < inner.hi; q += kPixels) {
         const int64_t at = min64(q, inner.hi - kPixels);  // the last ones are partly done again
         const int64_t shift = (at - inner.lo) * pitch;
-        depthwise_pixels<kPixels>(from, shift, taps, count, pitch, channels, next ? next + shift : next, finish,
-                                  to + at * to_pitch, to_pitch);
+        depthwise_pixels<kPixels>(from, shift, taps, count, pitch, channels, {ahead.at + shift, ahead.lines, ahead.pitch},
+                                  finish, to + at * to_pitch, to_pitch);
       }
       alone(inner.hi, width);
     }

@@ -1,5 +1,8 @@
 #include "cpu/elementwise.h"
 
+#include <cstdlib>
+#include <utility>
+
 #include "core/integer.h"
 #include "core/iterate.h"
 #include "core/parallel.h"
@@ -244,6 +247,34 @@ PYDL_INLINE void move_row(const T* from, T* to, int64_t n) {
   }
 }
 
+// Dense rows to dense rows, both at fixed distances along the axis before the innermost: nothing is counted between two rows.
+// That axis is the one along which the input goes on: what is read far apart waits, what is written far apart does not.
+template <class T>
+void copy_dense_rows(Space<2> space, const T* in, T* out) {
+  const int axis = space.ndim - 2;
+  for (int d = 0; d < axis; ++d)
+    if (std::abs(space.strides[1][d]) < std::abs(space.strides[1][axis])) {
+      std::swap(space.shape[d], space.shape[axis]);
+      for (auto& strides : space.strides) std::swap(strides[d], strides[axis]);
+    }
+  const int64_t length = space.shape[axis + 1], count = space.shape[axis];
+  const int64_t to_pitch = space.strides[0][axis], from_pitch = space.strides[1][axis];
+  parallel_for(space.total / length, kGrain / length + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end;) {
+      const int64_t i = r % count, rows = min64(count - i, end - r);
+      int64_t rest = r / count, from = i * from_pitch, to = i * to_pitch;
+      for (int d = axis - 1; d >= 0; --d) {
+        const int64_t index = rest % space.shape[d];
+        rest /= space.shape[d];
+        to += index * space.strides[0][d];
+        from += index * space.strides[1][d];
+      }
+      for (int64_t k = 0; k < rows; ++k) move_row(in + from + k * from_pitch, out + to + k * to_pitch, length);
+      r += rows;
+    }
+  });
+}
+
 // to[c * to_step + r] = from[r + c * from_step] for r < rows, c < columns: in registers where a float is as wide.
 template <class T>
 PYDL_INLINE void transpose_tile(const T* from, int64_t from_step, int64_t rows, int64_t columns, T* to, int64_t to_step) {
@@ -269,6 +300,7 @@ void copy_rows(const CopyArgs& args) {
   const int64_t os = space.strides[0][inner], is = space.strides[1][inner];
   const T* in = static_cast<const T*>(args.in.data);
   T* out = static_cast<T*>(args.out.data);
+  if (is == 1 && os == 1 && inner > 0 && space.shape[inner] <= kGrain) return copy_dense_rows(space, in, out);
   int fast = inner;  // the input's fastest axis
   for (int d = 0; d < space.ndim; ++d)
     if (space.strides[1][d] == 1) fast = d;

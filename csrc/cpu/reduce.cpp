@@ -60,6 +60,7 @@ PYDL_INLINE T join_lanes(Vec<T> a) {
 // One contiguous piece to one number. Four accumulators are emptied into a second level every kBurst steps, so that no
 // lane adds more than a few dozen numbers in a row; the tail's lanes are joined one by one.
 constexpr int64_t kBurst = 16;
+constexpr int64_t kAhead = 1024;  // elements: what is asked for early, across the page's end, where the hardware stops
 
 template <class T, class F>
 T reduce_piece(const T* x, int64_t n) {
@@ -70,7 +71,10 @@ T reduce_piece(const T* x, int64_t n) {
     V a[4] = {F::start(), F::start(), F::start(), F::start()};
     const int64_t rest = n - i, burst = kBurst * 4 * V::lanes, end = i + (rest < burst ? rest : burst);
     for (; i + 4 * V::lanes <= end; i += 4 * V::lanes)
-      for (int k = 0; k < 4; ++k) a[k] = F::step(a[k], V::load(x + i + k * V::lanes));
+      for (int k = 0; k < 4; ++k) {
+        __builtin_prefetch(x + i + k * V::lanes + kAhead);
+        a[k] = F::step(a[k], V::load(x + i + k * V::lanes));
+      }
     for (; i + V::lanes <= end; i += V::lanes) a[0] = F::step(a[0], V::load(x + i));
     total = F::join(total, F::join(F::join(a[0], a[1]), F::join(a[2], a[3])));
   }

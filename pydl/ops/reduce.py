@@ -68,6 +68,10 @@ def _canonical(x: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, list[i
 
 def _reduce(kind: str, x: np.ndarray, axes: tuple[int, ...], keepdim: bool, dtype: Any = None) -> np.ndarray:
     """Run a native reduction; the result's axes are put back into the logical order (as a view)."""
+    if len(axes) == x.ndim and x.flags.c_contiguous:  # the usual loss: nothing to put in order
+        out = empty((1,) * x.ndim if keepdim else (), x.dtype if dtype is None else dtype)
+        _core.reduce(_core.REDUCTIONS[kind], x.reshape(1, -1, 1), out.reshape(1, 1))
+        return out
     canonical, kept = _canonical(x, axes)
     out = empty((canonical.shape[0], canonical.shape[2]), x.dtype if dtype is None else dtype)
     _core.reduce(_core.REDUCTIONS[kind], canonical, out)

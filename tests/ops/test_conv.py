@@ -273,3 +273,15 @@ def test_threads_do_not_change_a_bit(groups):
             pydl.square(y).sum().backward()
             results.append([t.numpy().tobytes() for t in (y.detach(), x.grad, w.grad, b.grad)])
     assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_depthwise_rows_of_any_width_are_exact(stride):
+    """Rows shorter than the pixels taken at a time, and ends that overlap what was done before; whole numbers, so no rounding."""
+    rng = np.random.default_rng(0)
+    for width, channels in itertools.product(range(1, 15), (5, 16, 19)):
+        x = rng.integers(-4, 5, (2, channels, 6, width)).astype(np.float32)
+        w = rng.integers(-4, 5, (channels, 1, 3, 3)).astype(np.float32)
+        b = rng.integers(-4, 5, channels).astype(np.float32)
+        y = pydl.conv2d(pydl.tensor(x), pydl.tensor(w), pydl.tensor(b), stride=stride, padding=1, groups=channels)
+        assert np.array_equal(y.numpy(), conv_reference(x, w, b, (stride,) * 2, (1, 1), (1, 1), channels))

@@ -1,8 +1,10 @@
 """Changing shapes: every check of tests/ops/records.py; views, scalars, integers, negative strides, and bad arguments."""
 
+import itertools
+
 import numpy as np
 import pytest
-from records import OpRecord, draw, run_records
+from records import OpRecord, draw, run_records, threads
 
 import pydl
 from pydl.errors import ArgumentError, ShapeError
@@ -434,3 +436,16 @@ def test_huge_views_cost_nothing():
     assert x.narrow(0, 3, 2).shape == (2, 1 << 20)
     with pytest.raises(MemoryError):
         x.contiguous()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+def test_rows_copied_between_any_orders_of_axes(dtype):
+    """More rows than one task takes, of lengths with and without a tail; the fastest axis stays."""
+    for shape in ((3, 70, 5, 67), (2, 9, 130, 64), (40, 3, 7, 31)):
+        base = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+        for order in itertools.permutations(range(3)):
+            for x in (base.transpose(*order, 3), base[:, ::-1].transpose(*order, 3), base[..., 1:-3].transpose(*order, 3)):
+                expected = np.array(x, order="C")
+                for n in (1, 2):
+                    with threads(n):
+                        assert np.array_equal(pydl.from_numpy(x).contiguous().numpy(), expected)
