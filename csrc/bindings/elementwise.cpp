@@ -1,5 +1,6 @@
 #include "cpu/elementwise.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "bindings/api.h"
@@ -200,6 +201,25 @@ PyObject* scalar(double value, PyObject* like) {
   }
 }
 
+// Dense memory as a matrix whose rows are what lies together along an axis; an array in channels-last order is cut at its channels.
+// Says whether it is that.
+bool as_rows(Array& a, int axis, bool channels_last) {
+  PYDL_CHECK(axis >= 0 && axis < a.ndim && (!channels_last || axis == 1), "join: no such axis");
+  if (channels_last) {
+    std::rotate(a.shape + 1, a.shape + 2, a.shape + a.ndim);
+    std::rotate(a.strides + 1, a.strides + 2, a.strides + a.ndim);
+    axis = a.ndim - 1;
+  }
+  if (!a.contiguous()) return false;
+  int64_t rows = 1, width = 1;
+  for (int i = 0; i < a.ndim; ++i) (i < axis ? rows : width) *= a.shape[i];
+  a.ndim = 2;
+  a.shape[0] = rows;
+  a.shape[1] = a.strides[0] = width;
+  a.strides[1] = 1;
+  return true;
+}
+
 int current_precision() { return static_cast<int>(precision()); }
 
 const Api kApi{map_rows, scalar, add_into, same_shape, current_precision, set_thread_precision};
@@ -216,9 +236,12 @@ PYDL_BINDINGS(elementwise) {
     const WhereArgs args{view(condition), view(a), view(b), view(out, true)};
     launch(where_elements, args);
   });
-  m.def("join", [](const py::sequence& inputs, const py::object& out) {
-    const JoinArgs args{views(inputs), view(out, true)};
-    launch(join_rows, args);
+  m.def("join", [](const py::sequence& inputs, const py::object& out, int axis, bool channels_last) {
+    JoinArgs args{views(inputs), view(out, true)};
+    bool fits = as_rows(args.out, axis, channels_last);
+    for (Array& a : args.in) fits = fits && as_rows(a, axis, channels_last);
+    if (fits) launch(join_rows, args);
+    return fits;
   });
   m.def("fill", &fill);
   m.def("copy", [](const py::object& in, const py::object& out) {

@@ -49,6 +49,7 @@ struct Min {
 // Joins the lanes in halves.
 template <class T, class F>
 PYDL_INLINE T join_lanes(Vec<T> a) {
+#pragma GCC unroll 4
   for (int64_t half = Vec<T>::lanes / 2; half > 0; half /= 2) {
     Vec<T> b = a;
     for (int64_t i = 0; i < half; ++i) b.v[i] = a.v[i + half];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -303,21 +304,23 @@ class Cat(Op):
         first = xs[0]
         if not first.ndim:
             raise ShapeError("[cat] tensors[0] is a scalar, which has no axis to join along; use stack")
+        before, after, total = first.shape[:dim], first.shape[dim + 1 :], 0
         for i, x in enumerate(xs):
-            if x.ndim != first.ndim or any(
-                a != b for k, (a, b) in enumerate(zip(x.shape, first.shape, strict=True)) if k != dim
-            ):
+            shape = x.shape
+            if x.ndim != first.ndim or shape[:dim] != before or shape[dim + 1 :] != after:
                 raise ShapeError(
-                    f"[cat] tensors[{i}] has shape {x.shape}, tensors[0] has {first.shape}; all axes but dim={dim} must agree"
+                    f"[cat] tensors[{i}] has shape {shape}, tensors[0] has {first.shape}; all axes but dim={dim} must agree"
                 )
-        return tuple(sum(x.shape[k] for x in xs) if k == dim else n for k, n in enumerate(first.shape))
+            total += shape[dim]
+        return (*before, total, *after)
 
     @staticmethod
     def forward(ctx: Any, dim: int, *xs: np.ndarray) -> np.ndarray:
         shape = Cat.shape(dim, *xs)
-        last = 3 <= len(shape) <= 5 and all(is_channels_last(x) for x in xs) and not xs[0].flags.c_contiguous
+        last = 3 <= len(shape) <= 5 and not xs[0].flags.c_contiguous and all(is_channels_last(x) for x in xs)
         out = (empty_channels_last if last else empty)(shape, xs[0].dtype)
-        if not Cat._join(dim, xs, out, last):
+        rows = out.dtype in MOVABLE and out.size and (dim == 1 or not last)  # dense memory: one kernel lays it side by side
+        if not (rows and _core.join(xs, out, dim, last)):
             start = 0
             for x in xs:
                 stop = start + x.shape[dim]
@@ -327,27 +330,11 @@ class Cat(Op):
         return out
 
     @staticmethod
-    def _join(dim: int, xs: tuple[np.ndarray, ...], out: np.ndarray, last: bool) -> bool:
-        """Whether all inputs were rows of dense memory that one kernel could lay side by side."""
-        if out.dtype not in MOVABLE or not out.size:
-            return False
-        if last:
-            if dim != 1:
-                return False
-            xs, out = tuple(np.moveaxis(x, 1, -1) for x in xs), np.moveaxis(out, 1, -1)
-            dim = out.ndim - 1
-        if not all(x.flags.c_contiguous and x.dtype == out.dtype for x in xs):
-            return False
-        rows = math.prod(out.shape[:dim])
-        _core.join([x.reshape(rows, -1) for x in xs if x.size], out.reshape(rows, -1))
-        return True
-
-    @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        starts = np.concatenate([[0], np.cumsum(ctx.sizes)])
+        starts = itertools.accumulate(ctx.sizes, initial=0)
         return (None, *[
-            narrow(g, ctx.dim, int(s), n) if need else None
-            for s, n, need in zip(starts[:-1], ctx.sizes, ctx.needs[1:], strict=True)
+            narrow(g, ctx.dim, start, n) if need else None
+            for start, n, need in zip(starts, ctx.sizes, ctx.needs[1:], strict=False)
         ])
 
 
@@ -360,10 +347,12 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
     if not tensors:
         raise ArgumentError("[cat] expected at least one tensor, got an empty list")
     dtype = tensors[0].data.dtype
-    for x in tensors[1:]:
-        dtype = promote(dtype, x.data.dtype)
+    if any(x.data.dtype != dtype for x in tensors):
+        for x in tensors[1:]:
+            dtype = promote(dtype, x.data.dtype)
+        tensors = [cast(x, dtype) for x in tensors]
     dim = normalize_axis("cat", dim, tensors[0].data.ndim)
-    return apply(Cat, dim, *[cast(x, dtype) for x in tensors])
+    return apply(Cat, dim, *tensors)
 
 
 concat = cat

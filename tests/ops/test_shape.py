@@ -449,3 +449,24 @@ def test_rows_copied_between_any_orders_of_axes(dtype):
                 for n in (1, 2):
                     with threads(n):
                         assert np.array_equal(pydl.from_numpy(x).contiguous().numpy(), expected)
+
+
+def test_cat_of_every_mixture_of_layouts():
+    """Dense rows in either order go through one kernel, all else through copies: both along each axis, with an empty part."""
+    rng = np.random.default_rng(0)
+    for dim in range(4):
+        for kinds in itertools.product(("rows", "channels_last", "slice", "empty"), repeat=2):
+            parts = []
+            for kind in ("rows", *kinds):
+                shape = [2, 3, 4, 5]
+                shape[dim] = 0 if kind == "empty" else int(rng.integers(1, 6))
+                x = rng.normal(size=shape).astype(np.float32)
+                if kind == "slice":
+                    x = np.concatenate([x, x], -1)[..., ::2]
+                t = pydl.from_numpy(x)
+                parts.append(pydl.contiguous(t, "channels_last") if kind == "channels_last" else t)
+            for order in (parts, parts[::-1]):
+                expected = np.concatenate([p.numpy() for p in order], dim)
+                assert np.array_equal(pydl.cat(order, dim).numpy(), expected)
+    with pytest.raises(ShapeError, match=r"\[cat\] tensors\[1\] has shape \(2,\)"):
+        pydl.cat([pydl.zeros(2, 3), pydl.zeros(2)], 1)
