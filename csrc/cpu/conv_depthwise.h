@@ -112,6 +112,7 @@ void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* w
   Scratch<T> wt(all * channels);
   transpose_taps(g, w, weight, wt.data);
   const Span inner(g, 0, g.taps[2] - 1);
+  const bool few = g.step[2] > 1 && all <= 9;  // little is done for what is read: two pixels at a time, almost as memory lies
   const int64_t rows = g.batch * g.rows[0] * g.rows[1], pitch = g.step[2] * channels, to_pitch = target.step[2] * channels;
   parallel_for(rows, max64(1, 524288 / (all * channels * width + 1)), [&](int64_t begin, int64_t end) {
     Scratch<const T*> memory(lines + 2 * all);
@@ -144,12 +145,16 @@ void depthwise_rows(const Gather& g, const T* source, const Array& w, const T* w
       const int64_t count = look(inner.lo);  // once for all of them: pointers just stored are slow to load
       const int64_t line_pitch = g.source[2] * channels;
       const NewLines<T> ahead{count > 0 ? from[count - 1] + line_pitch : source, count > 0 ? g.step[1] : 0, line_pitch};
-      for (int64_t q = inner.lo; q < inner.hi; q += kPixels) {
-        const int64_t at = min64(q, inner.hi - kPixels);  // the last ones are partly done again
-        const int64_t shift = (at - inner.lo) * pitch;
-        depthwise_pixels<kPixels>(from, shift, taps, count, pitch, channels, {ahead.at + shift, ahead.lines, ahead.pitch},
-                                  finish, to + at * to_pitch, to_pitch);
-      }
+      const auto walk = [&](auto pixels) {
+        constexpr int64_t P = decltype(pixels)::value;
+        for (int64_t q = inner.lo; q < inner.hi; q += P) {
+          const int64_t at = min64(q, inner.hi - P);  // the last ones are partly done again
+          const int64_t shift = (at - inner.lo) * pitch;
+          depthwise_pixels<P>(from, shift, taps, count, pitch, channels, {ahead.at + shift, ahead.lines, ahead.pitch}, finish,
+                              to + at * to_pitch, to_pitch);
+        }
+      };
+      few ? walk(std::integral_constant<int64_t, 2>()) : walk(std::integral_constant<int64_t, kPixels>());
       alone(inner.hi, width);
     }
   });

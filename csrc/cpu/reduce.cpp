@@ -11,6 +11,7 @@ namespace {
 // added pairwise: the error grows with log n, and the order is the same for any number of threads.
 constexpr int64_t kPiece = 4096;
 constexpr int64_t kWork = 16384;  // elements worth a parallel chunk
+constexpr int64_t kManyPieces = 16;  // at a time: what is asked for beyond the last one is another thread's
 
 template <class T>
 struct Sum {
@@ -105,7 +106,7 @@ void reduce_rows(const T* in, T* out, int64_t outer, int64_t n) {
     return;
   }
   T* partial = static_cast<T*>(memory::allocate(outer * pieces * static_cast<int64_t>(sizeof(T))));
-  parallel_for(outer * pieces, kWork / kPiece, [&](int64_t begin, int64_t end) {
+  parallel_for(outer * pieces, kManyPieces, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t start = t % pieces * kPiece;
       partial[t] = reduce_piece<T, F>(in + t / pieces * n + start, n - start < kPiece ? n - start : kPiece);
