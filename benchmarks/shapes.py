@@ -113,6 +113,9 @@ KERNELS = [
     Kernel("element-wise", "add bias 512x2048 + 2048", ((512, 2048), (2048,)), 2, lambda p, t: t[0] + t[1]),
     Kernel("element-wise", "cat 8x(256 + 32)x56x56, densenet121", ((8, 256, 56, 56), (8, 32, 56, 56)), 2,
            lambda p, t: p.cat(t, 1), images=True),
+    Kernel("element-wise", "cat 16x(64 + 128 + 32 + 32)x28x28, googlenet", tuple((16, c, 28, 28) for c in (64, 128, 32, 32)), 4,
+           lambda p, t: p.cat(t, 1), images=True),
+    Kernel("element-wise", "sum of all 16x64x56x56", ((16, 64, 56, 56),), 1, lambda p, t: t[0].sum(), images=True),
     Kernel("element-wise", "sum over rows 512x2048", ((512, 2048),), 1, lambda p, t: t[0].sum(0)),
     Kernel("element-wise", "embedding 5000x256, 32x64 tokens", (((32, 64), 5000), (5000, 256)), 2, _functional("embedding")),
 ]  # fmt: skip
