@@ -51,6 +51,7 @@ PYDL_BINDINGS(core) {
   m.def("set_thread_serial", &set_thread_serial);
   m.def("isa", [] { return std::string(isa_name(active_isa())); });
   m.def("set_isa", [](const std::string& name) { set_active_isa(isa_from_name(name)); });
+  m.def("tiles_emulated", &tiles_emulated);
   m.def("why_no_bfloat16", &why_no_bfloat16);
   m.def("precision", [] { return static_cast<int>(precision()); });
   m.def("process_precision", [] { return static_cast<int>(process_precision()); });

@@ -7,12 +7,14 @@
 
 namespace pydl {
 
-enum class Isa : int { generic = 0, avx2 = 1, avx512 = 2 };
-constexpr int kIsaCount = 3;
+// amx: the kernels of avx512, with products on tiles (cpu/tiles.h) where those pay.
+enum class Isa : int { generic = 0, avx2 = 1, avx512 = 2, amx = 3 };
+constexpr int kIsaCount = 4;
 
 const char* isa_name(Isa isa);
 Isa isa_from_name(const std::string& name);  // throws on an unknown name
 bool cpu_supports(Isa isa);
+bool tiles_emulated();  // a build for tests: amx is there by emulation, and only where it is asked for
 // The level in force: PYDL_ISA if set, otherwise the best that this CPU has.
 Isa active_isa();
 void set_active_isa(Isa isa);  // throws if the CPU lacks it
@@ -46,6 +48,8 @@ template <class Signature>
 struct Registrar {
   Registrar(Kernel<Signature>& kernel, Isa isa, typename Kernel<Signature>::Function f) {
     kernel.table[static_cast<int>(isa)] = f;
+    // Few sources are compiled for amx: the others' kernels serve there too.
+    if (auto& amx = kernel.table[static_cast<int>(Isa::amx)]; isa == Isa::avx512 && !amx) amx = f;
   }
 };
 

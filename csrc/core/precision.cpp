@@ -24,13 +24,13 @@ bool cpu_has_bfloat16() {
 
 std::string why_no_bfloat16() {
   if (!cpu_has_bfloat16()) return "this CPU has no AVX512-BF16";
-  if (active_isa() != Isa::avx512) return std::string("PYDL_ISA=") + isa_name(active_isa()) + " is in force, which has no AVX512-BF16";
+  if (active_isa() < Isa::avx512) return std::string("PYDL_ISA=") + isa_name(active_isa()) + " is in force, which has no AVX512-BF16";
   return "";
 }
 
 bool has_bfloat16() {
   static const bool cpu = cpu_has_bfloat16();
-  return cpu && active_isa() == Isa::avx512;
+  return cpu && active_isa() >= Isa::avx512;
 }
 
 Precision precision() {

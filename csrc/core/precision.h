@@ -5,7 +5,8 @@
 
 namespace pydl {
 
-enum class Precision : int { float32 = 0, bfloat16 = 1 };
+// high: at least 16 significant bits, where something is faster than float32 then (tiles, cpu/tiles.h); float32 elsewhere.
+enum class Precision : int { float32 = 0, bfloat16 = 1, high = 2 };
 
 // Whether products of bfloat16 are there: in this CPU and at the instruction set in force.
 bool has_bfloat16();

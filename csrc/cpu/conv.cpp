@@ -63,10 +63,11 @@ void gather_product(const Gather& g, const T* source, int64_t c0, int64_t depth,
   gemm<T>(rows, columns, g.tap_count() * depth, pack_a, pack_b, out, ldc, finish);
 }
 
-// Reading an image in place keeps it in float32. With pairs, packing it pays as soon as there are channels to sum over.
+// Reading an image in place keeps it in float32. With pairs or tiles, packing it pays as soon as there are channels to sum over.
 template <class T>
 bool packing_pays(const ConvArgs& a) {
-  return in_pairs<T>() && a.groups == 1 && a.channels_in > kDirectChannels;
+  const int64_t pixels = a.batch * a.out[0] * a.out[1] * a.out[2];
+  return a.groups == 1 && a.channels_in > kDirectChannels && packing_speeds_up<T>(pixels, a.channels_out, a.channels_in);
 }
 
 template <class T>

@@ -95,8 +95,8 @@ template <class T>
 void pointwise(const RowProduct<T>& g, const T* weight, int64_t depth_stride, int64_t column_stride, T* to) {
   constexpr int64_t W = 2 * Vec<T>::lanes;
   // Measured: with more columns than depth the time goes into storing them, which packed blocks do 5 to 15 % faster; and pairs
-  // are made while packing.
-  if (g.columns > g.depth || in_pairs<T>())
+  // or pieces are made while packing.
+  if (g.columns > g.depth || packing_speeds_up<T>(g.rows, g.columns, g.depth))
     return gemm<T>(
         g.rows, g.columns, g.depth,
         [&](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {

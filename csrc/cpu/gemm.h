@@ -13,7 +13,7 @@
 #include "core/scratch.h"
 #include "core/simd.h"
 #include "core/transpose.h"
-#include "cpu/pairs.h"
+#include "cpu/tiles.h"
 
 namespace pydl {
 namespace {
@@ -106,6 +106,13 @@ PYDL_INLINE void store_whole(const Vec<T> (&sum)[R][C], const Store<T>& store) {
   return store.relu ? finish(no, yes) : finish(no, no);
 }
 
+// n sums of one vector, the first of which belongs at `c`, in the store's column `column`.
+template <class T>
+PYDL_INLINE void store_some(Vec<T> sums, const Store<T>& store, T* c, int64_t column, int64_t n) {
+  if (store.accumulate) sums = sums + Vec<T>::load_n(c, n);
+  Finish<T>{store.bias, store.relu, store.scale, store.residual}(sums, c, column, n).store_n(c, n);
+}
+
 // sums[i][j] = sum over k of a[i][k] * b[k][j]; a[i][k] is at i * Pitch + k * Step, b in rows of Tile::columns, of which the first
 // C vectors are used. Panels of the following blocks of K, if kc reaches there, lie behind the first ones. Callers with a small
 // K give a smaller pitch. With pairs as format, kc and k count pairs.
@@ -150,10 +157,7 @@ template <class T, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1, class Fo
     for (int64_t j = 0; j < C; ++j) {
       const int64_t n = columns - j * L;
       if (n <= 0) break;
-      V v = sum[i][j];
-      if (store.accumulate) v = v + V::load_n(c + j * L, n);
-      v = Finish<T>{store.bias, store.relu, store.scale, store.residual}(v, c + j * L, j * L, n);
-      v.store_n(c + j * L, n);
+      store_some(sum[i][j], store, c + j * L, j * L, n);
     }
   }
 }
@@ -224,20 +228,81 @@ void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_strid
     for (int64_t j = 0; j < columns; ++j) panel[k * C + j] = b[k * k_stride + j * column_stride];
 }
 
+// Elements of a panel of each factor for a block of K.
+template <class Format, class T, bool kByColumns>
+struct PanelSize {
+  static constexpr int64_t a = kByColumns ? Tile<T>::a_columns : Tile<T>::a_panel, b = Tile<T>::b_panel;
+};
+
+#if defined(PYDL_TILES)
+constexpr int64_t kTinyMark = 16;  // behind the pieces of a panel: whether it has a row or column of tiny numbers
+template <int P, bool kByColumns>
+struct PanelSize<Tiles<P>, float, kByColumns> {
+  static constexpr int64_t a = kBlockK / kTileDepth * kChunkA<P> + kTinyMark, b = kBlockK / kTileDepth * kChunkB<P> + kTinyMark;
+};
+static_assert(kTileRows == kPanelRows && 2 * kTileColumns == Tile<float>::columns);
+
+// The pieces of a panel: of B if kB, else of A, whose numbers are ordered by columns if kWidth > 0.
+template <int P, bool kB, int64_t kWidth>
+void split_panel(const float* numbers, int64_t n, float* panel) {
+  bool tiny;
+  if constexpr (kB) {
+    tiny = split_columns<P>(numbers, n, panel);
+  } else if constexpr (kWidth == 0) {
+    tiny = split_rows<P>(numbers, kPitch, n, panel);
+  } else {
+    alignas(64) float rows[kWidth * kPitch];
+    for (int64_t k = 0; k < n; k += kWidth)
+      transpose_square(numbers + k * kWidth, kWidth, min64(kWidth, n - k), kWidth, rows + k, kPitch, true);
+    tiny = split_rows<P>(rows, kPitch, n, panel);
+  }
+  panel[(kB ? PanelSize<Tiles<P>, float, false>::b : PanelSize<Tiles<P>, float, false>::a) - kTinyMark] = tiny;
+}
+
+// Tiles of C from one or two panels of A and one of B. What tiles cannot compute, panel by panel of A, exactly(panel) does.
+template <int P, class Stored, class Exactly>
+void multiply_tiles(const float* a, int64_t a_stride, int64_t panels, const float* b, int64_t K, const Stored& stored,
+                    const Exactly& exactly) {
+  using Size = PanelSize<Tiles<P>, float, false>;
+  constexpr int64_t L = Vec<float>::lanes, ld = Tile<float>::columns;
+  alignas(64) float sums[2 * kTileRows * ld];
+  (panels == 2 ? tile_kernel<P, true> : tile_kernel<P, false>)(a, a_stride, Size::a, b, Size::b, K, kBlockK, sums);
+  const auto tiny = [K](const float* panel, int64_t size) {
+    bool any = false;
+    for (int64_t k = 0; k < ceil_div(K, kBlockK); ++k) any |= panel[(k + 1) * size - kTinyMark] != 0.0f;
+    return any;
+  };
+  for (int64_t p = 0; p < panels; ++p) {
+    const float* own = sums + p * kTileRows * ld;
+    if (P > 1 && (tiny(a + p * a_stride, Size::a) || tiny(b, Size::b) || !all_finite(own))) {
+      exactly(p);
+      continue;
+    }
+    const auto [store, rows, columns] = stored(p);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; j += L)
+        store_some(Vec<float>::load(own + i * ld + j), store, store.c + i * store.ldc + j, j, columns - j);
+  }
+}
+#endif
+
 // Fills a panel with the packed elements [k, k + kc) along k, at most a block of them: pack(panel, first number, numbers) does,
-// and pairs are made of what it packs, a block of numbers at a time. `depth` numbers there are; kWidth is the length of the rows of
-// a panel that is ordered by columns, 0 for one ordered by rows.
-template <class Format, int64_t kWidth, class T, class Pack>
+// and pairs or pieces are made of what it packs, a block of numbers at a time. `depth` numbers there are; kWidth is the length of
+// the rows of a panel that is ordered by columns (of B, if kB), 0 for one ordered by rows.
+template <class Format, bool kB, int64_t kWidth, class T, class Pack>
 PYDL_INLINE void fill_panel(T* panel, int64_t k, int64_t kc, int64_t depth, const Pack& pack) {
-  if constexpr (Format::step == 1) {
+  if constexpr (std::is_same_v<Format, Numbers<T>>) {
     pack(panel, k, kc);
   } else {
     alignas(64) T numbers[kWidth ? kWidth * kBlockK : Tile<T>::a_panel];
     const int64_t begin = k * Format::step, end = min64(depth, (k + kc) * Format::step);
     for (int64_t n = begin; n < end; n += kBlockK) {
-      const int64_t count = min64(end - n, kBlockK), at = (n - begin) / Format::step;
+      const int64_t count = min64(end - n, kBlockK);
+      [[maybe_unused]] const int64_t at = (n - begin) / Format::step;
       pack(numbers, n, count);
-      if constexpr (kWidth)
+      if constexpr (Format::tiled)
+        split_panel<Format::pieces, kB, kB ? 0 : kWidth>(numbers, count, panel);
+      else if constexpr (kWidth)
         Format::pack_columns(numbers, kWidth, count, panel + at * kWidth);
       else
         for (int64_t i = 0; i < Tile<T>::rows; ++i) Format::pack_row(numbers + i * kPitch, count, panel + i * kPitch + at);
@@ -245,14 +310,46 @@ PYDL_INLINE void fill_panel(T* panel, int64_t k, int64_t kc, int64_t depth, cons
   }
 }
 
+// A tile of C: how it is stored, and how much of it there is.
+template <class T>
+struct Place {
+  Store<T> store;
+  int64_t rows, columns;
+};
+
 // A tile of C from a panel of each factor.
 template <class Format, bool kByColumns, class T>
-PYDL_INLINE void multiply_panel(const T* a, const T* b, int64_t kc, const Store<T>& store, int64_t rows, int64_t columns) {
+PYDL_INLINE void multiply_panel(const T* a, const T* b, int64_t kc, const Place<T>& c) {
   constexpr int64_t pitch = kByColumns ? 1 : kPitch, step = kByColumns ? kColumnStep : 1;
-  if (columns <= Vec<T>::lanes)
-    micro_kernel<T, 1, pitch, step, Format>(a, b, kc, store, rows, columns);
+  if (c.columns <= Vec<T>::lanes)
+    micro_kernel<T, 1, pitch, step, Format>(a, b, kc, c.store, c.rows, c.columns);
   else
-    micro_kernel<T, kPanelVectors, pitch, step, Format>(a, b, kc, store, rows, columns);
+    micro_kernel<T, kPanelVectors, pitch, step, Format>(a, b, kc, c.store, c.rows, c.columns);
+}
+
+// Tiles of C from panels [i, end) of A, `a_stride` elements apart, and panel j of B, for `depth` packed elements along k.
+// place(i, j) says where they go; fill_a(format, panel, i, k) and fill_b fill panels for block k of the depth.
+template <class Format, bool kByColumns, class T, class PlaceOf, class FillA, class FillB>
+PYDL_INLINE void multiply_rows_of_panels(const T* a, int64_t a_stride, const T* b, int64_t depth, int64_t i, int64_t end, int64_t j,
+                                         const PlaceOf& place, const FillA& fill_a, const FillB& fill_b) {
+  if constexpr (Format::tiled) {
+    using Size = PanelSize<Numbers<T>, T, kByColumns>;
+    const auto exactly = [&](int64_t panel) {  // rare: both panels are packed again, as numbers
+      const int64_t blocks = ceil_div(depth, kBlockK);
+      Scratch<T> own(blocks * (Size::a + Size::b));
+      T* own_b = own.data + blocks * Size::a;
+      for (int64_t k = 0; k < blocks; ++k) {
+        fill_a(Numbers<T>{}, own.data + k * Size::a, panel, k);
+        fill_b(Numbers<T>{}, own_b + k * Size::b, j, k);
+      }
+      multiply_panel<Numbers<T>, kByColumns>(own.data, own_b, depth, place(panel, j));
+    };
+    for (; i < end; i += 2, a += 2 * a_stride)
+      multiply_tiles<Format::pieces>(a, a_stride, min64(2, end - i), b, depth, [&](int64_t p) { return place(i + p, j); },
+                                     [&](int64_t p) { exactly(i + p); });
+  } else {
+    for (; i < end; ++i, a += a_stride) multiply_panel<Format, kByColumns>(a, b, depth, place(i, j));
+  }
 }
 
 // The whole product. pack_a(panel, first_row, rows, first_k, kc) and pack_b(panel, first_column, columns, first_k, kc)
@@ -262,9 +359,10 @@ PYDL_INLINE void multiply_panel(const T* a, const T* b, int64_t kc, const Store<
 template <class Format, bool kByColumns, class T, class PackA, class PackB>
 void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
                  const Finish<T>& finish, bool accumulate) {
-  constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns, kPanelB = Tile<T>::b_panel;
-  constexpr int64_t kPanelA = kByColumns ? Tile<T>::a_columns : Tile<T>::a_panel;
+  constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns;
+  constexpr int64_t kPanelA = PanelSize<Format, T, kByColumns>::a, kPanelB = PanelSize<Format, T, kByColumns>::b;
   constexpr int64_t kGroupM = kBlockM / R, kGroupN = 4;  // panels that stay in L2 together
+  constexpr int64_t kTogether = Format::tiled ? 2 : 1;   // panels of A that meet a panel of B at once
   const int64_t K = ceil_div(numbers, Format::step);        // packed elements
   const int64_t k_blocks = max64(1, ceil_div(K, kBlockK));  // K = 0: one empty block writes the zeros (and the bias)
   const int64_t a_panels = ceil_div(M, R), b_panels = ceil_div(N, C), m_blocks = ceil_div(M, kBlockM);
@@ -278,49 +376,57 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
     blocks = min64(k_blocks - kb, k_blocks - kb == kPassBlocks + 1 ? kPassBlocks + 1 : kPassBlocks);
     const bool first = kb == 0, last = kb + blocks == k_blocks;
     const int64_t depth = min64(K - kb * kBlockK, blocks * kBlockK);
-    const auto fill_a = [&](T* panel, int64_t i, int64_t k) {
-      fill_panel<Format, kByColumns ? kColumnStep : 0>(
+    const auto fill_a = [&](auto format, T* panel, int64_t i, int64_t k) {
+      fill_panel<decltype(format), false, kByColumns ? kColumnStep : 0>(
           panel, (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK), numbers,
           [&](T* to, int64_t first, int64_t kc) { pack_a(to, i * R, min64(M - i * R, R), first, kc); });
     };
-    const auto fill_b = [&](T* panel, int64_t j, int64_t k) {
-      fill_panel<Format, C>(panel, (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK), numbers,
-                            [&](T* to, int64_t first, int64_t kc) { pack_b(to, j * C, min64(N - j * C, C), first, kc); });
+    const auto fill_b = [&](auto format, T* panel, int64_t j, int64_t k) {
+      fill_panel<decltype(format), true, C>(panel, (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK), numbers,
+                                            [&](T* to, int64_t first, int64_t kc) { pack_b(to, j * C, min64(N - j * C, C), first, kc); });
     };
-    const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t j) {
+    const auto place = [&](int64_t i, int64_t j) {
       const bool biased = finish.bias && (finish.scale ? last : first);
-      const Store<T> tile{c + i * R * ldc + j * C, ldc, accumulate || !first, biased ? finish.bias + j * C : nullptr,
-                          finish.relu && last, finish.scale && last ? finish.scale + j * C : nullptr, last ? finish.residual : 0};
-      multiply_panel<Format, kByColumns>(a, b, depth, tile, min64(M - i * R, R), min64(N - j * C, C));
+      return Place<T>{{c + i * R * ldc + j * C, ldc, accumulate || !first, biased ? finish.bias + j * C : nullptr,
+                       finish.relu && last, finish.scale && last ? finish.scale + j * C : nullptr, last ? finish.residual : 0},
+                      min64(M - i * R, R), min64(N - j * C, C)};
     };
     const int64_t size_a = blocks * kPanelA, size_b = blocks * kPanelB;
+    // The tiles of C at panels [i, end) of A, of which `a` is the first, and panel j of B.
+    const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t end, int64_t j) {
+      multiply_rows_of_panels<Format, kByColumns>(a, size_a, b, depth, i, end, j, place, fill_a, fill_b);
+    };
     if (many_rows) {
       parallel_for(b_panels, 2, [&](int64_t begin, int64_t end) {
-        for (int64_t p = begin * blocks; p < end * blocks; ++p) fill_b(whole.data + p * kPanelB, p / blocks, p % blocks);
+        for (int64_t p = begin * blocks; p < end * blocks; ++p) fill_b(Format{}, whole.data + p * kPanelB, p / blocks, p % blocks);
       });
       parallel_for(m_blocks, 1, [&](int64_t begin, int64_t end) {
+        [[maybe_unused]] const Registers<Format> registers{};
         Scratch<T> own(kGroupM * size_a);
         for (int64_t i0 = begin * kGroupM; i0 < min64(a_panels, end * kGroupM); i0 += kGroupM) {
           const int64_t panels = min64(a_panels - i0, kGroupM);
-          for (int64_t p = 0; p < panels * blocks; ++p) fill_a(own.data + p * kPanelA, i0 + p / blocks, p % blocks);
+          for (int64_t p = 0; p < panels * blocks; ++p) fill_a(Format{}, own.data + p * kPanelA, i0 + p / blocks, p % blocks);
           for (int64_t j0 = 0; j0 < b_panels; j0 += kGroupN)
-            for (int64_t i = 0; i < panels; ++i)
+            for (int64_t i = 0; i < panels; i += kTogether)
               for (int64_t j = j0; j < min64(b_panels, j0 + kGroupN); ++j)
-                multiply(own.data + i * size_a, whole.data + j * size_b, i0 + i, j);
+                multiply(own.data + i * size_a, whole.data + j * size_b, i0 + i, i0 + min64(panels, i + kTogether), j);
         }
       });
       continue;
     }
     parallel_for(a_panels, 2, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin * blocks; p < end * blocks; ++p) fill_a(whole.data + p * kPanelA, p / blocks, p % blocks);
+      for (int64_t p = begin * blocks; p < end * blocks; ++p) fill_a(Format{}, whole.data + p * kPanelA, p / blocks, p % blocks);
     });
     parallel_for(pieces * groups, 1, [&](int64_t begin, int64_t end) {
+      [[maybe_unused]] const Registers<Format> registers{};
       Scratch<T> own(piece * size_b);
       for (int64_t t = begin; t < end; ++t) {
         const int64_t i0 = t % groups * group, j0 = t / groups * piece, panels = min64(b_panels - j0, piece);
-        for (int64_t p = 0; p < panels * blocks; ++p) fill_b(own.data + p * kPanelB, j0 + p / blocks, p % blocks);
-        for (int64_t i = i0; i < min64(a_panels, i0 + group); ++i)
-          for (int64_t j = 0; j < panels; ++j) multiply(whole.data + i * size_a, own.data + j * size_b, i, j0 + j);
+        for (int64_t p = 0; p < panels * blocks; ++p) fill_b(Format{}, own.data + p * kPanelB, j0 + p / blocks, p % blocks);
+        const int64_t i1 = min64(a_panels, i0 + group);
+        for (int64_t i = i0; i < i1; i += kTogether)
+          for (int64_t j = 0; j < panels; ++j)
+            multiply(whole.data + i * size_a, own.data + j * size_b, i, min64(i1, i + kTogether), j0 + j);
       }
     });
   }
@@ -330,7 +436,7 @@ template <class T, bool kByColumns = false, class PackA, class PackB>
 void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
           const Finish<T>& finish = {}, bool accumulate = false) {
   if (M == 0 || N == 0) return;
-  with_format<T>([&](auto format) {
+  with_product_format<T>(M, N, K, [&](auto format) {
     gemm_packed<decltype(format), kByColumns>(M, N, K, pack_a, pack_b, c, ldc, finish, accumulate);
   });
 }
@@ -352,8 +458,8 @@ void add_copies(const T* copies, int64_t chunks, int64_t size, T* c) {
 
 template <class Format, bool kByColumns, class T, class PackA, class PackB>
 void gemm_long_k_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, const PackB& pack_b, T* c) {
-  constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns, kPanelB = Tile<T>::b_panel;
-  constexpr int64_t kPanelA = kByColumns ? Tile<T>::a_columns : Tile<T>::a_panel;
+  constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns;
+  constexpr int64_t kPanelA = PanelSize<Format, T, kByColumns>::a, kPanelB = PanelSize<Format, T, kByColumns>::b;
   constexpr int64_t kMostElements = int64_t{1} << 23;  // of all copies together
   const int64_t size = M * N, K = ceil_div(numbers, Format::step);
   int64_t chunks = max64(1, min64(min64(16, ceil_div(K, 4 * kBlockK)), kMostElements / size));
@@ -367,6 +473,7 @@ void gemm_long_k_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack
   parallel_for(chunks * n_pieces, 1, [&](int64_t begin, int64_t end) {
     const int64_t m_panels = ceil_div(M, R), a_group = min64(m_panels, kBlockM / R);
     Scratch<T> a(a_group * kPanelA), b(piece * kPanelB);
+    [[maybe_unused]] const Registers<Format> registers{};
     for (int64_t t = begin; t < end; ++t) {
       const int64_t chunk = t / n_pieces, j0 = t % n_pieces * piece, j1 = min64(panels, j0 + piece);
       if (j0 >= panels) continue;
@@ -374,21 +481,24 @@ void gemm_long_k_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack
       const int64_t k_begin = chunk * per_chunk, k_end = min64(K, k_begin + per_chunk);
       for (int64_t k0 = k_begin; k0 == k_begin || k0 < k_end; k0 += kBlockK) {
         const int64_t kc = max64(0, min64(k_end - k0, kBlockK));
-        for (int64_t j = j0; j < j1; ++j)
-          fill_panel<Format, C>(b.data + (j - j0) * kPanelB, k0, kc, numbers, [&](T* panel, int64_t k, int64_t n) {
-            pack_b(panel, j * C, min64(N - j * C, C), k, n);
-          });
+        const auto fill_a = [&](auto format, T* panel, int64_t i, int64_t) {
+          fill_panel<decltype(format), false, kByColumns ? kColumnStep : 0>(
+              panel, k0, kc, numbers, [&](T* to, int64_t k, int64_t n) { pack_a(to, i * R, min64(M - i * R, R), k, n); });
+        };
+        const auto fill_b = [&](auto format, T* panel, int64_t j, int64_t) {
+          fill_panel<decltype(format), true, C>(
+              panel, k0, kc, numbers, [&](T* to, int64_t k, int64_t n) { pack_b(to, j * C, min64(N - j * C, C), k, n); });
+        };
+        const auto place = [&](int64_t i, int64_t j) {
+          return Place<T>{{to + i * R * N + j * C, N, k0 > k_begin}, min64(M - i * R, R), min64(N - j * C, C)};
+        };
+        for (int64_t j = j0; j < j1; ++j) fill_b(Format{}, b.data + (j - j0) * kPanelB, j, 0);
         for (int64_t i0 = 0; i0 < m_panels; i0 += a_group) {
           const int64_t i1 = min64(m_panels, i0 + a_group);
-          for (int64_t i = i0; i < i1; ++i)
-            fill_panel<Format, kByColumns ? kColumnStep : 0>(
-                a.data + (i - i0) * kPanelA, k0, kc, numbers,
-                [&](T* panel, int64_t k, int64_t n) { pack_a(panel, i * R, min64(M - i * R, R), k, n); });
+          for (int64_t i = i0; i < i1; ++i) fill_a(Format{}, a.data + (i - i0) * kPanelA, i, 0);
           for (int64_t j = j0; j < j1; ++j)
-            for (int64_t i = i0; i < i1; ++i)
-              multiply_panel<Format, kByColumns>(a.data + (i - i0) * kPanelA, b.data + (j - j0) * kPanelB, kc,
-                                                 Store<T>{to + i * R * N + j * C, N, k0 > k_begin}, min64(M - i * R, R),
-                                                 min64(N - j * C, C));
+            multiply_rows_of_panels<Format, kByColumns>(a.data, kPanelA, b.data + (j - j0) * kPanelB, kc, i0, i1, j, place, fill_a,
+                                                        fill_b);
         }
       }
     }
@@ -401,7 +511,9 @@ void gemm_long_k_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack
 template <class T, bool kByColumns = false, class PackA, class PackB>
 void gemm_long_k(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c) {
   if (M * N == 0) return;
-  with_format<T>([&](auto format) { gemm_long_k_packed<decltype(format), kByColumns>(M, N, K, pack_a, pack_b, c); });
+  with_product_format<T>(M, N, K, [&](auto format) {
+    gemm_long_k_packed<decltype(format), kByColumns>(M, N, K, pack_a, pack_b, c);
+  });
 }
 
 }  // namespace

@@ -15,6 +15,8 @@ namespace {
 template <class T>
 struct Numbers {
   static constexpr int64_t step = 1;  // numbers along k in one packed element
+  static constexpr bool tiled = false;  // packed as tiles.h describes
+  static constexpr double cost = 1;     // time of large products, relative to that of float32 numbers
   static PYDL_INLINE Vec<T> splat(const T* p) { return Vec<T>::splat(*p); }
   static PYDL_INLINE Vec<T> multiply(Vec<T> a, Vec<T> b, Vec<T> sum) { return fma(a, b, sum); }
   static void pack_row(const T* from, int64_t n, T* to) { std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T)); }
@@ -22,9 +24,18 @@ struct Numbers {
 };
 
 #if defined(__AVX512BF16__)
+// The upper half of 32 numbers among the lower: pairs of (0, 16), (1, 17), ...
+PYDL_INLINE __m512i interleaved(__m512i halves) {
+  alignas(64) static constexpr uint16_t kTurns[] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                                                    8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(kTurns), halves);
+}
+
 // Pairs of neighbours along k, rounded to nearest; a last number is paired with 0.
 struct Pairs {
   static constexpr int64_t step = 2;
+  static constexpr bool tiled = false;
+  static constexpr double cost = 0.5;
   static PYDL_INLINE Vec<float> splat(const float* p) {
     int32_t bits;
     std::memcpy(&bits, p, sizeof bits);
@@ -52,16 +63,13 @@ inline void Pairs::pack_row(const float* from, int64_t n, float* to) {
 // rows k and k + 1. `to` may be `from`.
 inline void Pairs::pack_columns(const float* from, int64_t width, int64_t n, float* to, int64_t to_width) {
   constexpr int64_t L = Vec<float>::lanes;
-  alignas(64) static constexpr uint16_t kTurns[] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
-                                                    8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const __m512i turns = _mm512_load_si512(kTurns);
   if (to_width == 0) to_width = width;
   for (int64_t k = 0; k < n; k += 2)
     for (int64_t j = 0; j < width; j += L) {
       const Vec<float> first = Vec<float>::load(from + k * width + j);
       const Vec<float> second = k + 1 < n ? Vec<float>::load(from + (k + 1) * width + j) : Vec<float>::zero();
       const auto both = (__m512i)_mm512_cvtne2ps_pbh(second.v, first.v);
-      _mm512_storeu_si512(to + k / 2 * to_width + j, _mm512_permutexvar_epi16(turns, both));
+      _mm512_storeu_si512(to + k / 2 * to_width + j, interleaved(both));
     }
 }
 #endif

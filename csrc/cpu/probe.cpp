@@ -2,13 +2,15 @@
 
 #include "core/parallel.h"
 #include "core/simd.h"
-#include "cpu/pairs.h"
+#include "cpu/tiles.h"
 
 namespace pydl {
 namespace {
 
 using V = Vec<float>;
 
+constexpr int64_t kMany = 1 << 16;  // what the peak is of: large products
+[[maybe_unused]] constexpr int64_t kProbeBlocks = 16;
 constexpr int kChains = 12;  // as many as hide the latency of two units and fit the 16 registers of AVX2
 constexpr int64_t kGrain = int64_t{1} << 18;
 
@@ -37,9 +39,33 @@ int64_t rounds_of(int64_t chunks, int64_t steps) {
   return 2 * Format::step * V::lanes * kChains * chunks * steps;
 }
 
+#if defined(PYDL_TILES)
+// Products on tiles, of which those of all pieces are one of float32 numbers. A call is about as much work as kTileSteps steps of
+// the chains.
+template <int P>
+int64_t tile_rounds(int64_t chunks, int64_t steps) {
+  constexpr int64_t kTileSteps = 512;
+  const int64_t calls = 1 + steps / kTileSteps;
+  parallel_for(chunks, 1, [=](int64_t begin, int64_t end) {
+    [[maybe_unused]] const UseTiles registers{};
+    alignas(64) float a[2 * kChunkA<P>] = {}, b[kChunkB<P>] = {}, sums[2 * kTileRows * 2 * kTileColumns];
+    for (int64_t i = (end - begin) * calls; i > 0; --i)
+      tile_kernel<P, true>(a, kChunkA<P>, 0, b, 0, kProbeBlocks * kTileDepth, kTileDepth, sums);
+    g_sink = sums[0];
+  });
+  return 2 * 2 * kTileRows * 2 * kTileColumns * kTileDepth * kProbeBlocks * chunks * calls;
+}
+#endif
+
 int64_t fma_rounds(int64_t chunks, int64_t steps) {
   int64_t flops = 0;
-  with_format<float>([&](auto format) { flops = rounds_of<decltype(format)>(chunks, steps); });
+  with_product_format<float>(kMany, kMany, kMany, [&](auto format) {
+    using Format = decltype(format);
+    if constexpr (Format::tiled)
+      flops = tile_rounds<Format::pieces>(chunks, steps);
+    else
+      flops = rounds_of<Format>(chunks, steps);
+  });
   return flops;
 }
 

@@ -1,7 +1,7 @@
 // Which of the ways to convolve a call takes: the one whose estimated time is least.
 #pragma once
 #include "cpu/conv.h"
-#include "cpu/pairs.h"
+#include "cpu/tiles.h"
 
 namespace pydl {
 namespace {
@@ -37,11 +37,13 @@ inline int winograd_tile(const ConvArgs& a, Direction direction) {
   if (a.method == ConvMethod::winograd2) return 2;
   if (a.method == ConvMethod::winograd4) return 4;
   if (a.channels_in < 16 || a.channels_out < 16) return 0;
-  // Pairs of bfloat16 halve plain products and those of F(2x2, 3x3).
+  // Pairs of bfloat16 halve the products of F(2x2, 3x3) too.
   const bool five = a.kernel[1] == 5, pairs = in_pairs<float>();
   const double two = winograd_work(a, direction, 2, pairs && !five ? 0.5 : 1.0);
   const double four = five ? two : winograd_work(a, direction, 4, 1.0);
-  if ((pairs ? 0.5 : 1.0) * product_work(a) <= (two < four ? two : four)) return 0;
+  double cost = 1;
+  with_product_format<float>(a.batch * a.out[1] * a.out[2], a.channels_out, a.channels_in, [&](auto format) { cost = format.cost; });
+  if (cost * product_work(a) <= (two < four ? two : four)) return 0;
   return four < two ? 4 : 2;
 }
 

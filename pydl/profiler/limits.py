@@ -51,7 +51,12 @@ class MachineLimits:
     def seconds(self, flops: float, bytes: float, itemsize: int = 4) -> float:
         """The least time for so much work: whichever of arithmetic and memory takes longer. `itemsize` is that of the factors: 4,
         8, or 2 for products of bfloat16."""
-        peak = self.fma["bfloat16"][1] if itemsize == 2 and "bfloat16" in self.fma else self.peak * 4 / max(itemsize, 4)
+        if itemsize == 2 and "bfloat16" in self.fma:
+            peak = self.fma["bfloat16"][1]
+        elif itemsize == 8:  # tiles are for float32 alone
+            peak = self.fma["avx512" if self.isa == "amx" else self.isa][1] / 2
+        else:
+            peak = self.peak
         return max(flops / peak, bytes / self.bandwidth) / 1e9
 
     def as_dict(self) -> dict[str, Any]:

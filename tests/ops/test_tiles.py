@@ -1,0 +1,177 @@
+"""Products on tiles (PYDL_ISA=amx): accuracy of split factors, and that whatever tiles cannot compute comes out as float32 has it.
+
+Without AMX these tests run where pydl was built with PYDL_EMULATE_TILES=ON (docs/performance.md). That blocks, panels and tails
+are right is tested with whole numbers too: the tests of matmul and conv run at every level of `records.EXACT_LEVELS`.
+"""
+
+import numpy as np
+import pytest
+from records import instruction_set, threads
+
+import pydl
+from pydl import _core
+
+pytestmark = pytest.mark.skipif("amx" not in _core.supported_isas(), reason="this CPU has no AMX, and tiles are not emulated")
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
+
+
+def error(found, exact):
+    return np.linalg.norm(found - exact) / np.linalg.norm(exact)
+
+
+def product(a, b, isa="amx"):
+    with instruction_set(isa):
+        return pydl.matmul(pydl.from_numpy(a), pydl.from_numpy(b)).numpy()
+
+
+@pytest.fixture(params=["highest", "high"])
+def precision(request):
+    pydl.set_float32_matmul_precision(request.param)
+    yield request.param
+    pydl.set_float32_matmul_precision("highest")
+
+
+SHAPES = [(64, 64, 64), (65, 300, 97), (111, 513, 128), (300, 1025, 70), (64, 30_001, 65), (1000, 77, 130)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_as_accurate_as_float32(shape, precision):
+    """Three pieces lose less than float32 sums do; two keep 16 bits, an error of about 4e-6."""
+    m, k, n = shape
+    a, b, g = draw(m, k), draw(k, n), draw(m, n)
+    x, y = (pydl.from_numpy(v.copy()).requires_grad_() for v in (a, b))
+    with instruction_set("amx"):
+        out = x @ y
+        out.backward(pydl.from_numpy(g))
+    a, b, g = (v.astype(np.float64) for v in (a, b, g))
+    for found, exact in ((out.detach(), a @ b), (x.grad, g @ b.T), (y.grad, a.T @ g)):
+        if precision == "highest":
+            assert error(found.numpy(), exact) < 3e-7
+        elif min(shape) > 64:  # all three of them on tiles
+            assert 1e-6 < error(found.numpy(), exact) < 1e-5
+
+
+def test_bfloat16():
+    a, b = draw(150, 500), draw(500, 90)
+    with pydl.autocast("bfloat16"), instruction_set("amx"):
+        found = (pydl.from_numpy(a) @ pydl.from_numpy(b)).numpy()
+    assert 1e-3 < error(found, a.astype(np.float64) @ b.astype(np.float64)) < 4e-3
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_infinities_and_nans_spread_as_in_float32(value, transposed, precision):
+    """An infinite factor has no pieces: its row or column is computed in float32, whose zeros and signs decide."""
+    a, b = draw(90, 300), draw(300, 100)
+    a[50, 20] = value
+    b[250, 70] = value
+    b[20, 5] = 0.0  # 0 * inf
+    b[20, 6] = -1.0
+    with np.errstate(invalid="ignore"):
+        expected = (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
+    left = np.ascontiguousarray(a.T).T if transposed else a
+    found = product(left, b)
+    finite = np.isfinite(expected)
+    assert finite.sum() == 89 * 99
+    np.testing.assert_array_equal(found[~finite], expected[~finite])
+    np.testing.assert_allclose(found[finite], expected[finite], rtol=0, atol=5e-4 if precision == "high" else 1e-4)
+
+
+def test_near_overflow():
+    """Numbers that round up to infinity in bfloat16, and products of pieces that overflow where those of numbers do not."""
+    largest = np.finfo(np.float32).max
+    a, b = np.zeros((64, 64), np.float32), np.zeros((64, 64), np.float32)
+    a[0, 0], b[0, 0] = largest, 1.0
+    a[20, 3], b[3, 40] = 0.5, largest
+    a[40, 9] = b[9, 20] = np.float32(1.8446742e19)  # squared: 0.99999 of the largest number; rounded and squared: infinite
+    a[63, 10], b[10, 63] = largest, 2.0  # infinite in float32 too
+    expected = np.zeros((64, 64), np.float64)
+    for i, k, j in ((0, 0, 0), (20, 3, 40), (40, 9, 20), (63, 10, 63)):
+        expected[i, j] = float(a[i, k]) * float(b[k, j])
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(product(a, b), expected.astype(np.float32))
+
+
+@pytest.mark.parametrize(("left", "right"), [(1e-30, 1e30), (1e-37, 1e37), (3e-40, 1e30), (1e-20, 1e-15), (1e25, 1e-40)])
+def test_small_numbers_keep_their_bits(left, right):
+    """Tiles take what is below 2^-126 for zero, pieces of small numbers too: such rows and columns are computed in float32."""
+    a, b = draw(80, 200), draw(200, 70)
+    a[17:] *= np.float32(1.0)
+    a[16] *= np.float32(left)
+    b *= np.float32(right)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    found = product(a, b)
+    assert error(found[16], exact[16]) < 1e-6
+    others = np.r_[0:16, 17:80]
+    assert error(found[others], exact[others]) < 3e-7
+
+
+def test_zeros_give_zeros():
+    a, b = np.zeros((70, 80), np.float32), draw(80, 90)
+    np.testing.assert_array_equal(product(a, b), np.zeros((70, 90)))
+    np.testing.assert_array_equal(product(b.T.copy(), np.zeros((80, 64), np.float32)), np.zeros((90, 64)))
+
+
+def test_the_same_bits_for_any_number_of_threads():
+    a, b = draw(700, 600), draw(600, 300)
+    a[111, 5] = np.inf
+    a[300] *= np.float32(1e-30)
+    results = []
+    for n in (1, 2, 5):
+        with threads(n):
+            results.append((product(a, b), product(np.ascontiguousarray(a.T[:, :96]).T, b),
+                            product(draw(64, 9000), draw(9000, 64))))  # fmt: skip
+    for others in results[1:]:
+        for one, other in zip(results[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_bias_and_relu():
+    x, w, c = draw(130, 90), draw(100, 90), draw(100)
+    with instruction_set("amx"):
+        y = pydl.relu(pydl.linear(*map(pydl.from_numpy, (x, w, c)))).numpy()
+    exact = np.maximum(x.astype(np.float64) @ w.astype(np.float64).T + c, 0)
+    assert error(y, exact) < 3e-7
+    np.testing.assert_array_equal(y[exact == 0] == 0, True)
+
+
+@pytest.mark.parametrize(("x", "w", "options"), [
+    ((2, 64, 20, 22), (256, 64, 1, 1), {}), ((2, 256, 14, 14), (64, 256, 1, 1), {}), ((4, 128, 6, 6), (130, 128, 1, 1), {}),
+    ((2, 128, 11, 13), (160, 128, 3, 3), {"stride": 2, "padding": 1}), ((3, 129, 9, 40), (131, 129, 1, 3), {"padding": (0, 1)}),
+    ((2, 72, 80), (70, 72, 5), {"padding": 2, "dilation": 2}), ((2, 128, 10, 10), (192, 64, 3, 3), {"groups": 2}),
+], ids=str)  # fmt: skip
+def test_convolution(x, w, options):
+    arrays = draw(*x), draw(*w)
+    conv = pydl.conv1d if len(x) == 3 else pydl.conv2d
+
+    def run(dtype):
+        inputs = [pydl.from_numpy(a.astype(dtype)).requires_grad_() for a in arrays]
+        y = conv(*inputs, **options)
+        y.backward(pydl.from_numpy(draw(*y.shape).astype(dtype)))
+        return [y.detach().numpy(), *(i.grad.numpy() for i in inputs)]
+
+    exact = run(np.float64)
+    with instruction_set("amx"):
+        found = run(np.float32)
+    with instruction_set("avx512"):
+        vectors = run(np.float32)
+    for low, other, value in zip(found, vectors, exact, strict=True):
+        assert error(low, value) < 4e-7
+    assert any(not np.array_equal(low, other) for low, other in zip(found, vectors, strict=True)), "nothing ran on tiles"
+
+
+def test_convolution_with_norm_and_residual():
+    """The epilogue of inference: scale, bias, residual and ReLU on the sums of tiles."""
+    block = pydl.nn.Sequential(pydl.nn.Conv2d(96, 128, 3, stride=2, padding=1, bias=False), pydl.nn.BatchNorm2d(128), pydl.nn.ReLU())
+    block.eval()
+    block[1].running_mean.copy_(pydl.from_numpy(draw(128)))
+    block[1].running_var.copy_(pydl.from_numpy(np.abs(draw(128, seed=1)) + 0.5))
+    x = draw(2, 96, 18, 18)
+    with pydl.no_grad():
+        with instruction_set("amx"):
+            found = block(pydl.from_numpy(x)).numpy()
+        exact = block.double()(pydl.from_numpy(x.astype(np.float64))).numpy()
+    assert error(found, exact) < 4e-7
