@@ -25,7 +25,7 @@ def collect() -> dict[str, Any]:
         "system": {"platform": platform.platform(), "processor": _processor()},
         "instruction_set": {
             "active": _core.isa(),
-            "available": [f"{isa} (emulated)" if isa == "amx" and _core.tiles_emulated() else isa for isa in _core.supported_isas()],
+            "available": [isa + " (emulated)" * (isa == "amx" and _core.tiles_emulated()) for isa in _core.supported_isas()],
             "forced_by": "PYDL_ISA" if os.environ.get("PYDL_ISA") else None,
             "bfloat16": _core.why_no_bfloat16() or "yes",
         },

@@ -242,21 +242,21 @@ struct PanelSize<Tiles<P>, float, kByColumns> {
 };
 static_assert(kTileRows == kPanelRows && 2 * kTileColumns == Tile<float>::columns);
 
-// The pieces of a panel: of B if kB, else of A, whose numbers are ordered by columns if kWidth > 0.
-template <int P, bool kB, int64_t kWidth>
-void split_panel(const float* numbers, int64_t n, float* panel) {
-  bool tiny;
-  if constexpr (kB) {
-    tiny = split_columns<P>(numbers, n, panel);
-  } else if constexpr (kWidth == 0) {
-    tiny = split_rows<P>(numbers, kPitch, n, panel);
-  } else {
-    alignas(64) float rows[kWidth * kPitch];
-    for (int64_t k = 0; k < n; k += kWidth)
-      transpose_square(numbers + k * kWidth, kWidth, min64(kWidth, n - k), kWidth, rows + k, kPitch, true);
-    tiny = split_rows<P>(rows, kPitch, n, panel);
-  }
-  panel[(kB ? PanelSize<Tiles<P>, float, false>::b : PanelSize<Tiles<P>, float, false>::a) - kTinyMark] = tiny;
+// The pieces of a panel of A whose rows are `pitch` numbers apart; of one that is ordered by columns; of a panel of B.
+template <int P>
+void split_panel_rows(const float* numbers, int64_t pitch, int64_t n, float* panel) {
+  panel[PanelSize<Tiles<P>, float, false>::a - kTinyMark] = split_rows<P>(numbers, pitch, n, panel);
+}
+template <int P>
+void split_panel_columns(const float* numbers, int64_t n, float* panel) {
+  alignas(64) float rows[kColumnStep * kPitch];
+  for (int64_t k = 0; k < n; k += kColumnStep)
+    transpose_square(numbers + k * kColumnStep, kColumnStep, min64(kColumnStep, n - k), kColumnStep, rows + k, kPitch, true);
+  split_panel_rows<P>(rows, kPitch, n, panel);
+}
+template <int P>
+void split_panel_b(const float* numbers, int64_t n, float* panel) {
+  panel[PanelSize<Tiles<P>, float, false>::b - kTinyMark] = split_columns<P>(numbers, n, panel);
 }
 
 // Tiles of C from one or two panels of A and one of B. What tiles cannot compute, panel by panel of A, exactly(panel) does.
@@ -300,8 +300,12 @@ PYDL_INLINE void fill_panel(T* panel, int64_t k, int64_t kc, int64_t depth, cons
       const int64_t count = min64(end - n, kBlockK);
       [[maybe_unused]] const int64_t at = (n - begin) / Format::step;
       pack(numbers, n, count);
-      if constexpr (Format::tiled)
-        split_panel<Format::pieces, kB, kB ? 0 : kWidth>(numbers, count, panel);
+      if constexpr (Format::tiled && kB)
+        split_panel_b<Format::pieces>(numbers, count, panel);
+      else if constexpr (Format::tiled && kWidth > 0)
+        split_panel_columns<Format::pieces>(numbers, count, panel);
+      else if constexpr (Format::tiled)
+        split_panel_rows<Format::pieces>(numbers, kPitch, count, panel);
       else if constexpr (kWidth)
         Format::pack_columns(numbers, kWidth, count, panel + at * kWidth);
       else

@@ -244,8 +244,7 @@ inline bool all_finite(const float* sums) {
   return sum_lanes(none) == 0.0f;
 }
 
-// Few rows, columns or a short sum are packed in the time that tiles save. Not measured: no CPU with tiles was at hand.
-constexpr int64_t kTilePays = 64;
+constexpr int64_t kTilePays = 64;  // with fewer rows, columns or a shorter sum, packing takes what tiles save
 #endif
 
 // What a format needs for the time of its products.
@@ -263,19 +262,37 @@ struct RegistersOf<Tiles<P>> {
 template <class Format>
 using Registers = typename RegistersOf<Format>::type;
 
+// Whether tiles pay for M x N sums over K. Not measured: no CPU with tiles was at hand.
+inline bool tiles_pay([[maybe_unused]] int64_t M, [[maybe_unused]] int64_t N, [[maybe_unused]] int64_t K) {
+#if defined(PYDL_TILES)
+  return M >= kTilePays && N >= kTilePays && K >= kTilePays;
+#else
+  return false;
+#endif
+}
+
 // f(format) with the format in which this thread's packed products of M x N sums over K are computed.
 template <class T, class F>
 PYDL_INLINE void with_product_format([[maybe_unused]] int64_t M, [[maybe_unused]] int64_t N, [[maybe_unused]] int64_t K,
                                      const F& f) {
 #if defined(PYDL_TILES)
   if constexpr (sizeof(T) == sizeof(float))
-    if (M >= kTilePays && N >= kTilePays && K >= kTilePays) {
+    if (tiles_pay(M, N, K)) {
       if (precision() == Precision::bfloat16) return f(Tiles<1>{});
       if (precision() == Precision::high) return f(Tiles<2>{});
       return f(Tiles<3>{});
     }
 #endif
   with_format<T>(f);
+}
+
+// The same for products that must have the accuracy of float32 in any precision.
+template <class F>
+PYDL_INLINE void with_float32_format([[maybe_unused]] int64_t M, [[maybe_unused]] int64_t N, [[maybe_unused]] int64_t K, const F& f) {
+#if defined(PYDL_TILES)
+  if (tiles_pay(M, N, K)) return f(Tiles<3>{});
+#endif
+  f(Numbers<float>{});
 }
 
 // Whether packing makes products of such sizes faster than float32 numbers in place: pairs, or pieces for tiles.

@@ -50,7 +50,11 @@ struct Layout {
   int64_t input_position() const { return k_blocks * input_block(); }
   int64_t inputs() const { return positions * input_position(); }
   int64_t weight_position() const { return channels * columns; }
-  int64_t weight_panel() const { return positions * weight_position(); }
+  // With tiles, a panel's numbers are followed by their pieces.
+  template <class Format>
+  int64_t weight_panel() const {
+    return positions * (weight_position() + (Format::tiled ? k_blocks * PanelSize<Format, float, false>::b : 0));
+  }
   int64_t depth(int64_t kb) const { return min64(channels - kb * kBlockK, kBlockK); }
 };
 
@@ -65,10 +69,11 @@ void transform_inputs(const Layout<W, Pitch>& l, const Tiling& t, const float* x
       const Patch p = find_patch<W::size>(t, x, at, kb * kBlockK, n, border);
       transform_patch<W::size, W::size>(p.data, p.row, p.column, n, to + kb * l.input_block() + i * Pitch, l.input_position(),
                                         [](const Lane* d, Lane* r) { W::input(d, r); });
-      for (int64_t q = 0; Format::step > 1 && q < l.positions; ++q) {
-        float* packed = to + q * l.input_position() + kb * l.input_block() + i * Pitch;
-        Format::pack_row(packed, n, packed);
-      }
+      if constexpr (Format::step > 1)
+        for (int64_t q = 0; q < l.positions; ++q) {
+          float* packed = to + q * l.input_position() + kb * l.input_block() + i * Pitch;
+          Format::pack_row(packed, n, packed);
+        }
     }
 }
 
@@ -90,6 +95,12 @@ PYDL_INLINE void gather_taps(const Correlation& g, const float* w, int64_t n, fl
                      true);
 }
 
+// Where the pieces of a position's block lie, in a panel of weights.
+template <class Format, class L, class Number>
+Number* pieces_of(const L& l, Number* panel, int64_t position, int64_t kb) {
+  return panel + l.positions * l.weight_position() + (position * l.k_blocks + kb) * PanelSize<Format, float, false>::b;
+}
+
 // The weights of one panel of output channels.
 template <class W, class Format, int64_t Pitch>
 void transform_weights(const Layout<W, Pitch>& l, const Correlation& g, int64_t o0, float* to) {
@@ -104,30 +115,73 @@ void transform_weights(const Layout<W, Pitch>& l, const Correlation& g, int64_t 
   for (int64_t p = 0; p < l.positions; ++p)
     for (int64_t kb = 0; kb < l.k_blocks; ++kb) {
       float* block = to + p * l.weight_position() + kb * kBlockK * columns;
-      Format::pack_columns(block, columns, l.depth(kb), block);
+      if constexpr (Format::tiled)
+        split_panel_b<Format::pieces>(block, l.depth(kb), pieces_of<Format>(l, to, p, kb));
+      else
+        Format::pack_columns(block, columns, l.depth(kb), block);
     }
 }
+
+// One block of one position: products (count x panels of columns) = inputs weights. With pairs, both are packed so.
+template <class Format, int64_t Pitch>
+void multiply_block(const float* inputs, int64_t count, const float* weights, int64_t panel, int64_t depth, int64_t outputs,
+                    float* products, int64_t pitch, bool accumulate) {
+  constexpr int64_t R = Tile<float>::rows, C = Tile<float>::columns;
+  for (int64_t o = 0; o < outputs; o += C)
+    for (int64_t i = 0; i < count; i += R) {
+      const float *a = inputs + i * Pitch, *b = weights + o / C * panel;
+      const Store<float> store{products + i * pitch + o, pitch, accumulate};
+      const int64_t n = min64(outputs - o, C), m = min64(count - i, R), kc = ceil_div(depth, Format::step);
+      if (n <= Lane::lanes)
+        micro_kernel<float, 1, Pitch, 1, Format>(a, b, kc, store, m, n);
+      else
+        micro_kernel<float, kPanelVectors, Pitch, 1, Format>(a, b, kc, store, m, n);
+    }
+}
+
+#if defined(PYDL_TILES)
+// The same on tiles: `pieces` are those of the weights; the inputs' are made here, for all outputs.
+template <int P, int64_t Pitch>
+void multiply_block_tiled(const float* inputs, int64_t count, const float* weights, const float* pieces, int64_t panel, int64_t depth,
+                          int64_t outputs, float* products, int64_t pitch, bool accumulate) {
+  constexpr int64_t R = Tile<float>::rows, C = Tile<float>::columns, kPanelA = PanelSize<Tiles<P>, float, false>::a;
+  const int64_t panels = ceil_div(count, R);
+  Scratch<float> own(panels * kPanelA);
+  for (int64_t i = 0; i < panels; ++i) split_panel_rows<P>(inputs + i * R * Pitch, Pitch, depth, own.data + i * kPanelA);
+  for (int64_t o = 0; o < outputs; o += C) {
+    const int64_t n = min64(outputs - o, C);
+    for (int64_t i = 0; i < panels; i += 2)
+      multiply_tiles<P>(
+          own.data + i * kPanelA, kPanelA, min64(2, panels - i), pieces + o / C * panel, depth,
+          [&](int64_t p) {
+            const int64_t row = (i + p) * R;
+            return Place<float>{{products + row * pitch + o, pitch, accumulate}, min64(count - row, R), n};
+          },
+          [&](int64_t p) {
+            const int64_t row = (i + p) * R;
+            multiply_block<Numbers<float>, Pitch>(inputs + row * Pitch, min64(count - row, R), weights + o / C * panel, panel, depth, n,
+                                                  products + row * pitch + o, pitch, accumulate);
+          });
+  }
+}
+#endif
 
 // products[p] (count x panels of columns) = inputs[p] weights[p]
 template <class W, class Format, int64_t Pitch>
 void multiply(const Layout<W, Pitch>& l, const float* inputs, int64_t count, const float* weights, int64_t outputs,
               float* products, int64_t pitch, int64_t position) {
-  using Y = Layout<W, Pitch>;
-  for (int64_t p = 0; p < Y::positions; ++p)
-    for (int64_t kb = 0; kb < l.k_blocks; ++kb)
-      for (int64_t o = 0; o < outputs; o += Y::columns) {
-        const float* b = weights + o / Y::columns * l.weight_panel() + p * l.weight_position() + kb * kBlockK * Y::columns;
-        const int64_t n = min64(outputs - o, Y::columns), kc = ceil_div(l.depth(kb), Format::step);
-        for (int64_t i = 0; i < count; i += Y::rows) {
-          const float* a = inputs + p * l.input_position() + kb * l.input_block() + i * Pitch;
-          const Store<float> store{products + p * position + i * pitch + o, pitch, kb > 0};
-          const int64_t m = min64(count - i, Y::rows);
-          if (n <= Lane::lanes)
-            micro_kernel<float, 1, Pitch, 1, Format>(a, b, kc, store, m, n);
-          else
-            micro_kernel<float, kPanelVectors, Pitch, 1, Format>(a, b, kc, store, m, n);
-        }
-      }
+  const int64_t panel = l.template weight_panel<Format>();
+  for (int64_t p = 0; p < l.positions; ++p)
+    for (int64_t kb = 0; kb < l.k_blocks; ++kb) {
+      const float* a = inputs + p * l.input_position() + kb * l.input_block();
+      const float* b = weights + p * l.weight_position() + kb * kBlockK * l.columns;
+      float* to = products + p * position;
+      if constexpr (Format::tiled)
+        multiply_block_tiled<Format::pieces, Pitch>(a, count, b, pieces_of<Format>(l, weights, p, kb), panel, l.depth(kb), outputs, to,
+                                                    pitch, kb > 0);
+      else
+        multiply_block<Format, Pitch>(a, count, b, panel, l.depth(kb), outputs, to, pitch, kb > 0);
+    }
 }
 
 // The results of tiles [first, first + count) for output channels [o0, o0 + outputs).
@@ -175,11 +229,12 @@ void by_tiles(const Correlation& g, const Tiling& t, int64_t tiles, int64_t bloc
   using Y = Layout<W, Pitch>;
   const Y l(g.channels, block);
   const int64_t panels = ceil_div(g.outputs, Y::columns), pitch = panels * Y::columns + 16, position = block * pitch;
-  Scratch<float> weights(panels * l.weight_panel());
+  Scratch<float> weights(panels * l.template weight_panel<Format>());
   parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j) transform_weights<W, Format>(l, g, j * Y::columns, weights.data + j * l.weight_panel());
+    for (int64_t j = begin; j < end; ++j) transform_weights<W, Format>(l, g, j * Y::columns, weights.data + j * l.template weight_panel<Format>());
   });
   parallel_for(tiles, block, [&](int64_t begin, int64_t end) {
+    [[maybe_unused]] const Registers<Format> registers{};
     Scratch<float> inputs(l.inputs()), products(Y::positions * position);
     Scratch<float> border(Y::positions * min64(g.channels, kBlockK));
     transform_inputs<W, Format>(l, t, g.x, begin, end - begin, 0, inputs.data, border.data);
@@ -201,7 +256,8 @@ void by_panels(const Correlation& g, const Tiling& t, int64_t tiles) {
   });
   clear_rest(l, tiles, inputs.data);
   parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
-    Scratch<float> weights(l.weight_panel()), products(Y::positions * position);
+    [[maybe_unused]] const Registers<Format> registers{};
+    Scratch<float> weights(l.template weight_panel<Format>()), products(Y::positions * position);
     for (int64_t j = begin; j < end; ++j) {
       const int64_t o = j * Y::columns, n = min64(g.outputs - o, Y::columns);
       transform_weights<W, Format>(l, g, o, weights.data);
@@ -225,7 +281,7 @@ void correlate_pitched(const Correlation& g) {
   by_tiles<W, Format, Pitch>(g, t, tiles, panels * kPanelRows);
 }
 
-template <class W, class Format = Numbers<float>>
+template <class W, class Format>
 void correlate(const Correlation& g) {
   if (g.batch * g.out[0] * g.out[1] * g.outputs == 0) return;
   if (g.channels <= 64) return correlate_pitched<W, Format, 64 + 16>(g);
@@ -233,12 +289,23 @@ void correlate(const Correlation& g) {
   correlate_pitched<W, Format, kPitch>(g);
 }
 
-// F(2x2, 3x3) alone may be computed in pairs: it makes sums of four inputs at most, while the transforms of the others would
-// multiply the rounding.
+// F(2x2, 3x3) may be computed in less than float32 (it makes sums of four inputs at most); the transforms of the others would
+// multiply the rounding. On tiles, the pieces of inputs are made once for all outputs: those must be many.
+template <class W>
+void correlate_in_format(const Correlation& g) {
+  constexpr int64_t kManyOutputs = 128;
+  const int64_t pixels = g.outputs >= kManyOutputs ? g.batch * g.out[0] * g.out[1] / (W::outputs * W::outputs) : 0;
+  const auto run = [&](auto format) { correlate<W, decltype(format)>(g); };
+  if constexpr (W::outputs == 2 && W::taps == 3)
+    with_product_format<float>(pixels, g.outputs, g.channels, run);
+  else
+    with_float32_format(pixels, g.outputs, g.channels, run);
+}
+
 void correlate_tiled(const ConvArgs& a, const Correlation& g, int tile) {
-  if (a.kernel[1] == 5) return correlate<Winograd<2, 5>>(g);
-  if (tile == 4) return correlate<Winograd<4, 3>>(g);
-  with_format<float>([&](auto format) { correlate<Winograd<2, 3>, decltype(format)>(g); });
+  if (a.kernel[1] == 5) return correlate_in_format<Winograd<2, 5>>(g);
+  if (tile == 4) return correlate_in_format<Winograd<4, 3>>(g);
+  correlate_in_format<Winograd<2, 3>>(g);
 }
 void forward(const ConvArgs& a, int tile) { correlate_tiled(a, forward_of(a), tile); }
 void data_gradient(const ConvArgs& a, int tile) { correlate_tiled(a, data_gradient_of(a), tile); }

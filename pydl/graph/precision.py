@@ -75,9 +75,9 @@ class autocast(_Mode):
 def set_float32_matmul_precision(precision: str) -> None:
     """Choose how products of float32 numbers (matrices, convolutions, recurrent layers) may be computed, in all threads.
 
-    "highest" (default): with the accuracy of float32 (on CPUs with AMX large products of matrices are those of numbers split into
-    three bfloat16 pieces, which lose less than float32 sums do). "high": with at least 16 significant bits, relative errors of
-    about 4e-6: two pieces on AMX; elsewhere nothing is faster than float32, so it is the same as "highest". "medium": in bfloat16,
+    "highest" (default): with the accuracy of float32. On CPUs with AMX large products are those of numbers split into three
+    bfloat16 pieces, which lose less than float32 sums do. "high": with at least 16 significant bits, relative errors of about
+    4e-6: two pieces on AMX; elsewhere nothing is faster than float32, so it is the same as "highest". "medium": in bfloat16,
     with float32 sums, as inside of `autocast`.
 
     Raises
