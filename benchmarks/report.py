@@ -45,12 +45,14 @@ def bars(path: Path, rows: list[dict[str, Any]], title: str) -> Path:
         colours = [COLOURS[0] if r >= 1 else COLOURS[1] for r in ratios]
         if "case" in rows[0]:
             colours[-1] = "#3c4856"
-        drawn = axes.barh(range(len(names)), ratios, color=colours, height=0.72)
+        axes.set_xscale("log", base=2)  # twice as fast and half as fast are equally far from 1
+        drawn = axes.barh(range(len(names)), [r - 1 for r in ratios], left=1, color=colours, height=0.72)
         axes.bar_label(drawn, [f"{r:.2f}x" for r in ratios], padding=4)
         axes.axvline(1, color="#3c4856", linewidth=1.2)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
-        axes.set_xlim(0, max([*ratios, 1.2]) * 1.12)
+        axes.set_xlim(min([*ratios, 0.8]) * 0.8, max([*ratios, 1.2]) * 1.4)
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}x")
         axes.set_xlabel("times as fast as PyTorch at its best (line: as fast)")
         axes.set_title(title, loc="left")
         axes.tick_params(axis="y", length=0)
