@@ -82,7 +82,8 @@ Isa active_isa() { return static_cast<Isa>(g_active_isa); }
 void set_active_isa(Isa isa) {
   if (!cpu_supports(isa))
     throw Error(std::string("PYDL_ISA: this CPU does not have the instruction set '") + isa_name(isa) +
-                "'; the best it has is '" + isa_name(best_isa()) + "'");
+                "'; the best it has is '" + isa_name(best_isa()) + "'" +
+                (isa == Isa::amx ? " (amx also needs AVX512-BF16, and leave of the system to use tiles: Linux 5.16 or newer)" : ""));
   g_active_isa = static_cast<int>(isa);
 }
 

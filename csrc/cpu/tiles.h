@@ -191,8 +191,8 @@ PYDL_INLINE void split(Vec<float> low, Vec<float> high, const F& f) {
 
 // Whether the numbers are so small that tiles lose bits of them: zeros are not.
 PYDL_INLINE bool any_tiny(Vec<float> largest) {
-  constexpr float least = 0x1p-50f;
-  return _mm512_cmp_ps_mask(largest.v, _mm512_set1_ps(least), _CMP_LT_OQ) & _mm512_cmp_ps_mask(largest.v, _mm512_setzero_ps(), _CMP_GT_OQ);
+  const __mmask16 small = _mm512_cmp_ps_mask(largest.v, _mm512_set1_ps(0x1p-50f), _CMP_LT_OQ);
+  return _mm512_mask_cmp_ps_mask(small, largest.v, _mm512_setzero_ps(), _CMP_GT_OQ) != 0;
 }
 
 // The pieces of a panel of A: rows of `pitch` numbers, of which n along k count; zeros fill the last chunk. Returns whether a row

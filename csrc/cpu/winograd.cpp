@@ -8,6 +8,7 @@
 #include "cpu/winograd.h"
 
 #include "cpu/conv_gather.h"
+#include "cpu/winograd_choice.h"
 #include "cpu/winograd_tile.h"
 
 namespace pydl {
@@ -229,9 +230,10 @@ void by_tiles(const Correlation& g, const Tiling& t, int64_t tiles, int64_t bloc
   using Y = Layout<W, Pitch>;
   const Y l(g.channels, block);
   const int64_t panels = ceil_div(g.outputs, Y::columns), pitch = panels * Y::columns + 16, position = block * pitch;
-  Scratch<float> weights(panels * l.template weight_panel<Format>());
+  const int64_t panel = l.template weight_panel<Format>();
+  Scratch<float> weights(panels * panel);
   parallel_for(panels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j) transform_weights<W, Format>(l, g, j * Y::columns, weights.data + j * l.template weight_panel<Format>());
+    for (int64_t j = begin; j < end; ++j) transform_weights<W, Format>(l, g, j * Y::columns, weights.data + j * panel);
   });
   parallel_for(tiles, block, [&](int64_t begin, int64_t end) {
     [[maybe_unused]] const Registers<Format> registers{};
@@ -289,17 +291,12 @@ void correlate(const Correlation& g) {
   correlate_pitched<W, Format, kPitch>(g);
 }
 
-// F(2x2, 3x3) may be computed in less than float32 (it makes sums of four inputs at most); the transforms of the others would
-// multiply the rounding. On tiles, the pieces of inputs are made once for all outputs: those must be many.
 template <class W>
 void correlate_in_format(const Correlation& g) {
-  constexpr int64_t kManyOutputs = 128;
-  const int64_t pixels = g.outputs >= kManyOutputs ? g.batch * g.out[0] * g.out[1] / (W::outputs * W::outputs) : 0;
-  const auto run = [&](auto format) { correlate<W, decltype(format)>(g); };
-  if constexpr (W::outputs == 2 && W::taps == 3)
-    with_product_format<float>(pixels, g.outputs, g.channels, run);
-  else
-    with_float32_format(pixels, g.outputs, g.channels, run);
+  const int64_t tiles = g.batch * ceil_div(g.out[0], W::outputs) * ceil_div(g.out[1], W::outputs);
+  constexpr bool plain = W::outputs == 2 && W::taps == 3;
+  with_winograd_format(std::bool_constant<plain>{}, tiles, g.outputs, g.channels,
+                       [&](auto format) { correlate<W, decltype(format)>(g); });
 }
 
 void correlate_tiled(const ConvArgs& a, const Correlation& g, int tile) {

@@ -1,5 +1,6 @@
 // Which of the ways to convolve a call takes: the one whose estimated time is least.
 #pragma once
+#include "core/integer.h"
 #include "cpu/conv.h"
 #include "cpu/tiles.h"
 
@@ -14,11 +15,36 @@ inline bool winograd_fits(const ConvArgs& a) {
   return a.kernel[1] == 3 || a.kernel[1] == 5;
 }
 
+// f(format) with the format in which the products of `tiles` tiles are computed, forward and for the data gradient. F(2x2, 3x3) may
+// be computed in less than float32 (it makes sums of four inputs at most); the transforms of the others would multiply the
+// rounding. On tiles, the pieces of inputs are made once for all outputs: those must be many.
+template <bool kLess, class F>
+PYDL_INLINE void with_winograd_format(std::bool_constant<kLess>, int64_t tiles, int64_t outputs, int64_t channels, const F& f) {
+  constexpr int64_t kManyOutputs = 128;
+  const int64_t rows = outputs >= kManyOutputs ? tiles : 0;
+  if constexpr (kLess)
+    with_product_format<float>(rows, outputs, channels, f);
+  else
+    with_float32_format(rows, outputs, channels, f);
+}
+
 // Estimated work, in units of one multiplication of a matrix product (measured with AVX-512 on one core; other levels scale
 // all of them alike).
-inline double winograd_work(const ConvArgs& a, Direction direction, int64_t tile, double per_product) {
-  const int64_t* image = direction == Direction::data_gradient ? a.in : a.out;
-  const double tiles = static_cast<double>(a.batch * ((image[1] + tile - 1) / tile) * ((image[2] + tile - 1) / tile));
+inline double winograd_work(const ConvArgs& a, Direction direction, int64_t tile) {
+  const bool data = direction == Direction::data_gradient, plain = tile == 2 && a.kernel[1] == 3;
+  const int64_t* image = data ? a.in : a.out;
+  const int64_t count = a.batch * ceil_div(image[1], tile) * ceil_div(image[2], tile);
+  double per_product = 1;
+  const auto note = [&](auto format) { per_product = format.cost; };
+  const int64_t outputs = data ? a.channels_in : a.channels_out, channels = data ? a.channels_out : a.channels_in;
+  if (direction == Direction::weight_gradient) {
+    if (plain) with_format<float>(note);
+  } else if (plain) {
+    with_winograd_format(std::true_type{}, count, outputs, channels, note);
+  } else {
+    with_winograd_format(std::false_type{}, count, outputs, channels, note);
+  }
+  const double tiles = static_cast<double>(count);
   const double c = static_cast<double>(a.channels_in), o = static_cast<double>(a.channels_out);
   const int64_t size = tile + a.kernel[1] - 1;
   const double positions = static_cast<double>(size * size);
@@ -37,10 +63,7 @@ inline int winograd_tile(const ConvArgs& a, Direction direction) {
   if (a.method == ConvMethod::winograd2) return 2;
   if (a.method == ConvMethod::winograd4) return 4;
   if (a.channels_in < 16 || a.channels_out < 16) return 0;
-  // Pairs of bfloat16 halve the products of F(2x2, 3x3) too.
-  const bool five = a.kernel[1] == 5, pairs = in_pairs<float>();
-  const double two = winograd_work(a, direction, 2, pairs && !five ? 0.5 : 1.0);
-  const double four = five ? two : winograd_work(a, direction, 4, 1.0);
+  const double two = winograd_work(a, direction, 2), four = a.kernel[1] == 5 ? two : winograd_work(a, direction, 4);
   double cost = 1;
   with_product_format<float>(a.batch * a.out[1] * a.out[2], a.channels_out, a.channels_in, [&](auto format) { cost = format.cost; });
   if (cost * product_work(a) <= (two < four ? two : four)) return 0;

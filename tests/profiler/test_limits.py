@@ -69,3 +69,9 @@ def test_roofline_of_given_limits():
     again = MachineLimits.from_dict(json.loads(json.dumps(limits.as_dict())))
     assert again == limits
     assert "first touch" in str(limits)
+
+
+def test_float64_is_set_beside_vectors_where_float32_runs_on_tiles():
+    limits = MachineLimits("amx", 1, {"avx512": (100.0, 100.0), "amx": (180.0, 180.0)}, (8.0, 8.0), (7.0, 7.0))
+    assert limits.seconds(1e9, 0) == pytest.approx(1 / 180)
+    assert limits.seconds(1e9, 0, itemsize=8) == pytest.approx(1 / 50)
