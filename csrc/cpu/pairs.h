@@ -76,20 +76,12 @@ inline void Pairs::pack_columns(const float* from, int64_t width, int64_t n, flo
 
 // f(format) with the format of packed numbers in which this thread's products of T are computed.
 template <class T, class F>
-PYDL_INLINE void with_format(const F& f) {
+PYDL_INLINE auto with_format(const F& f) {
 #if defined(__AVX512BF16__)
   if constexpr (sizeof(T) == sizeof(float))
     if (precision() == Precision::bfloat16) return f(Pairs{});
 #endif
-  f(Numbers<T>{});
-}
-
-// Whether they are computed in bfloat16.
-template <class T>
-PYDL_INLINE bool in_pairs() {
-  bool pairs = false;
-  with_format<T>([&](auto format) { pairs = decltype(format)::step == 2; });
-  return pairs;
+  return f(Numbers<T>{});
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ int64_t tile_rounds(int64_t chunks, int64_t steps) {
   constexpr int64_t kTileSteps = 512;
   const int64_t calls = 1 + steps / kTileSteps;
   parallel_for(chunks, 1, [=](int64_t begin, int64_t end) {
-    [[maybe_unused]] const UseTiles registers{};
+    [[maybe_unused]] const UseTiles<kTileRows> registers{};
     alignas(64) float a[2 * kChunkA<P>] = {}, b[kChunkB<P>] = {}, sums[2 * kTileRows * 2 * kTileColumns];
     for (int64_t i = (end - begin) * calls; i > 0; --i)
       tile_kernel<P, true>(a, kChunkA<P>, 0, b, 0, kProbeBlocks * kTileDepth, kTileDepth, sums);

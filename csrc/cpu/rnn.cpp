@@ -39,21 +39,19 @@ struct Forward {
   Scratch<T> state;      // h before and after a step: two of [B, pitch]
   Scratch<T> inner;      // [B, hidden_pitch]: r h (gru_before), or h before the projection
   Scratch<T> cell;       // [B, H]
-  Scratch<T> packed;     // rows of a step in pairs, if products are of pairs
 
   Forward(const Geometry& g_, const RnnArgs& a_)
       : g(g_), a(a_), pitch(pitch_of(g.P)), hidden_pitch(pitch_of(g.H)),
-        weights(g.P, ceil_div(g.H, U), g.G,
+        weights(g.rows, g.B, 0, g.P, ceil_div(g.H, U), g.G,
                 [&](int64_t p) {
                   const int64_t u = p / g.G * U;
                   return typename Panels<T>::Source{a.w_hh.as<T>() + (p % g.G * g.H + u) * g.P, 1, g.P, min64(U, g.H - u)};
                 }),
-        projection(g.H, a.w_hr.data ? ceil_div(g.P, U) : 0, 1,
+        projection(g.rows, g.B, 0, g.H, a.w_hr.data ? ceil_div(g.P, U) : 0, 1,
                    [&](int64_t p) {
                      return typename Panels<T>::Source{a.w_hr.as<T>() + p * U * g.H, 1, g.H, min64(U, g.P - p * U)};
                    }),
-        state(2 * g.B * pitch), inner(g.B * hidden_pitch), cell(g.B * g.H),
-        packed(weights.pairs ? g.B * max64(pitch, hidden_pitch) : 0) {
+        state(2 * g.B * pitch), inner(g.B * hidden_pitch), cell(g.B * g.H) {
     const T* h0 = data_or_null<T>(a.h0);
     copy_rows(h0, g.P, state.data, pitch, g.B, g.P);
     copy_rows(h0, g.P, state.data + g.B * pitch, pitch, g.B, g.P);
@@ -62,47 +60,47 @@ struct Forward {
 
   void run() {
     for_sequences(g, sizeof(T), [&](int64_t first, int64_t last) {
+      Scratch<T> packed(max64(weights.rows_size(last - first, g.P), projection.rows_size(last - first, g.H)));
       for (int64_t step = 0; step < g.T; ++step) {
         const int64_t t = g.time(step), n = g.active(t, first, last);
         if (n == 0) continue;
         const T* from = state.data + step % 2 * g.B * pitch;
         T* to = state.data + (step + 1) % 2 * g.B * pitch;
         if (g.cell == RnnCell::gru_before) {
-          products(weights, from, pitch, first, n, 0, 2, [&](const T* sum, int64_t s, int64_t b, int64_t u) {
+          products(weights, from, pitch, packed.data, first, n, 0, 2, [&](const T* sum, int64_t s, int64_t b, int64_t u) {
             const int64_t row = g.offset.data[t] + b;
             gru_before_forward_reset(units(u), g.H, sum, s, gates(row) + u, from + b * pitch + u, extra(row) + u,
                                      inner.data + b * hidden_pitch + u);
           });
-          products(weights, inner.data, hidden_pitch, first, n, 2, 1, [&](const T* sum, int64_t, int64_t b, int64_t u) {
+          products(weights, inner.data, hidden_pitch, packed.data, first, n, 2, 1, [&](const T* sum, int64_t, int64_t b, int64_t u) {
             const int64_t row = g.offset.data[t] + b;
             gru_before_forward_output(units(u), g.H, sum, gates(row) + u, from + b * pitch + u, y(row) + u,
                                       to + b * pitch + u);
           });
           continue;
         }
-        products(weights, from, pitch, first, n, 0, g.G, [&](const T* sum, int64_t s, int64_t b, int64_t u) {
+        products(weights, from, pitch, packed.data, first, n, 0, g.G, [&](const T* sum, int64_t s, int64_t b, int64_t u) {
           cell_row(sum, s, g.offset.data[t] + b, b, u, from, to);
         });
-        if (a.w_hr.data) project(t, first, n, to);
+        if (a.w_hr.data) project(t, first, n, packed.data, to);
       }
     });
     final_states();
   }
 
   // For each block of units: the products of the states with panels [gate, gate + gates) of the block, then
-  // finish(sums, distance of gates, sequence, first unit) for each row.
+  // finish(sums, distance of gates, sequence, first unit) for each row. `packed` has room for the packed states.
   template <class F>
-  void products(const Panels<T>& w, const T* states, int64_t lda, int64_t first, int64_t n, int64_t gate, int64_t gates,
-                const F& finish) {
+  void products(const Panels<T>& w, const T* states, int64_t lda, T* packed, int64_t first, int64_t n, int64_t gate,
+                int64_t gates, const F& finish) {
     const int64_t together = w.group == 1 ? panels_at_once(min64(n, kPanelRows)) : 1;
-    const auto rows_of_step = w.rows_of(states + first * lda, lda, n, w.K, packed.data + first * max64(pitch, hidden_pitch));
+    const auto rows_of_step = w.rows_of(states + first * lda, lda, n, w.K, packed);
     for_blocks(w.blocks, together, 2 * n * gates * w.K * U, [&](int64_t block, int64_t count) {
-      alignas(64) T tile[kMostPanels * kRowBlock * U];
-      constexpr int64_t stride = kRowBlock * U;
+      constexpr int64_t stride = kTileStride<T>;
+      alignas(64) T tile[kMostPanels * stride];
       for (int64_t i0 = 0; i0 < n; i0 += kRowBlock) {
         const int64_t rows = min64(n - i0, kRowBlock);
-        w.multiply(rows_of_step.data + i0 * rows_of_step.ld, rows_of_step.ld, rows, block * w.group + gate, count * gates, 0, w.K,
-                   tile, stride);
+        w.multiply(rows_of_step, i0, rows, block * w.group + gate, count * gates, 0, w.K, tile, stride);
         for (int64_t j = 0; j < count; ++j)
           for (int64_t i = 0; i < rows; ++i)
             finish(tile + j * stride + i * U, stride, first + i0 + i, (block + j) * U);
@@ -130,8 +128,8 @@ struct Forward {
     }
   }
 
-  void project(int64_t t, int64_t first, int64_t n, T* to) {
-    products(projection, inner.data, hidden_pitch, first, n, 0, 1, [&](const T* sum, int64_t, int64_t b, int64_t p) {
+  void project(int64_t t, int64_t first, int64_t n, T* packed, T* to) {
+    products(projection, inner.data, hidden_pitch, packed, first, n, 0, 1, [&](const T* sum, int64_t, int64_t b, int64_t p) {
       const auto bytes = static_cast<size_t>(min64(U, g.P - p)) * sizeof(T);
       std::memcpy(y(g.offset.data[t] + b) + p, sum, bytes);
       std::memcpy(to + b * pitch + p, sum, bytes);

@@ -21,34 +21,34 @@ struct Backward {
   Scratch<T> dh;         // [B, P] gradient of h, carried from step to step
   Scratch<T> dc;         // [B, H]
   Scratch<T> projected;  // [rows, pitch] gradient of the projected output
-  Scratch<T> packed;     // rows of a step in pairs, if products are of pairs
 
   Backward(const Geometry& g_, const RnnArgs& a_, const RnnGradients& d_)
       : g(g_), a(a_), d(d_), columns((g.cell == RnnCell::gru ? 4 : g.G) * g.H), ldg(pitch_of(columns)), pitch(pitch_of(g.P)),
-        weights(g.G * g.H, ceil_div(g.P, U), 1,
+        weights(g.rows, g.B, g.cell == RnnCell::gru_before ? g.H : 0, g.G * g.H, ceil_div(g.P, U), 1,
                 [&](int64_t p) {
                   return typename Panels<T>::Source{a.w_hh.as<T>() + p * U, g.P, 1, min64(U, g.P - p * U)};
                 }),
-        projection(g.P, a.w_hr.data ? ceil_div(g.H, U) : 0, 1,
+        projection(g.rows, g.B, 0, g.P, a.w_hr.data ? ceil_div(g.H, U) : 0, 1,
                    [&](int64_t p) {
                      return typename Panels<T>::Source{a.w_hr.as<T>() + p * U, g.H, 1, min64(U, g.H - p * U)};
                    }),
         h_before(g, a.y, a.h0, g.P), c_before(g, g.cell == RnnCell::lstm ? a.extra : a.y, a.c0, g.H),
-        gates(g.rows * ldg), dh(g.B * g.P), dc(g.B * g.H), projected(a.w_hr.data ? g.rows * pitch : 0),
-        packed(weights.pairs ? g.B * pitch_of(max64(g.G * g.H, g.P)) : 0) {
+        gates(g.rows * ldg), dh(g.B * g.P), dc(g.B * g.H), projected(a.w_hr.data ? g.rows * pitch : 0) {
     copy_rows(data_or_null<T>(d.ghn), g.P, dh.data, g.P, g.B, g.P);
     copy_rows(data_or_null<T>(d.gcn), g.H, dc.data, g.H, g.B, g.H);
   }
 
   void run() {
     for_sequences(g, sizeof(T), [&](int64_t first, int64_t last) {
+      const int64_t n = last - first;
+      Scratch<T> packed(max64(weights.rows_size(n, g.G * g.H), projection.rows_size(n, g.P)));
       int64_t later = -1;  // the step taken just before
       for (int64_t step = g.T - 1; step >= 0; --step) {
         const int64_t t = g.time(step);
-        advance(first, last, later, t);
+        advance(first, last, later, t, packed.data);
         later = t;
       }
-      if (d.dh0.data) advance(first, last, later, -1);
+      if (d.dh0.data) advance(first, last, later, -1, packed.data);
     });
     if (d.dh0.data) copy_rows<T>(dh.data, g.P, d.dh0.as<T>(), g.P, g.B, g.P);
     if (d.dc0.data) copy_rows<T>(dc.data, g.H, d.dc0.as<T>(), g.H, g.B, g.H);
@@ -58,11 +58,11 @@ struct Backward {
   }
 
   // Completes the gradient of h by what step `later` (-1: none) sends back, then takes step t (-1: none).
-  void advance(int64_t first, int64_t last, int64_t later, int64_t t) {
+  void advance(int64_t first, int64_t last, int64_t later, int64_t t, T* packed) {
     const int64_t from = later < 0 ? 0 : g.active(later, first, last), n = t < 0 ? 0 : g.active(t, first, last);
     const int64_t K = g.cell == RnnCell::gru_before ? 2 * g.H : g.G * g.H;  // there a_n sends back through r h
     const T* sent = later < 0 ? nullptr : recurrent(g.offset.data[later]);
-    products(weights, sent, ldg, 0, K, first, from, n, [&](const T* sum, int64_t b, int64_t u) {
+    products(weights, sent, ldg, packed, 0, K, first, from, n, [&](const T* sum, int64_t b, int64_t u) {
       T* grad = dh.data + b * g.P + u;
       const int64_t m = min64(U, g.P - u), row = t < 0 ? -1 : g.offset.data[t] + b;
       if (b - first < from) add(m, sum, grad);
@@ -74,14 +74,14 @@ struct Backward {
     });
     if (n == 0) return;
     if (a.w_hr.data)
-      products(projection, projected.data + g.offset.data[t] * pitch, pitch, 0, g.P, first, n, 0,
+      products(projection, projected.data + g.offset.data[t] * pitch, pitch, packed, 0, g.P, first, n, 0,
                [&](const T* sum, int64_t b, int64_t u) {
                  const int64_t row = g.offset.data[t] + b;
                  lstm_backward(min64(U, g.H - u), g.H, sum, saved(row) + u, extra(row) + u, c_before(t, b) + u,
                                dc.data + b * g.H + u, grads(row) + u);
                });
     if (g.cell == RnnCell::gru_before)
-      products(weights, grads(g.offset.data[t]) + 2 * g.H, ldg, 2 * g.H, g.H, first, n, 0,
+      products(weights, grads(g.offset.data[t]) + 2 * g.H, ldg, packed, 2 * g.H, g.H, first, n, 0,
                [&](const T* sum, int64_t b, int64_t u) {
                  const int64_t row = g.offset.data[t] + b;
                  gru_before_backward_reset(min64(U, g.H - u), sum, saved(row) + u, h_before(t, b) + u, dh.data + b * g.P + u,
@@ -90,19 +90,20 @@ struct Backward {
   }
 
   // For each block of U columns: sums of a[first .. first + from) with rows [k, k + K) of the weights, then
-  // finish(sums, sequence, first column) for max(from, n) sequences; sums are valid for the first `from`.
+  // finish(sums, sequence, first column) for max(from, n) sequences; sums are valid for the first `from`. `packed` has room for the
+  // packed rows.
   template <class F>
-  void products(const Panels<T>& w, const T* lhs, int64_t lda, int64_t k, int64_t K, int64_t first, int64_t from, int64_t n,
-                const F& finish) {
+  void products(const Panels<T>& w, const T* lhs, int64_t lda, T* packed, int64_t k, int64_t K, int64_t first, int64_t from,
+                int64_t n, const F& finish) {
     const int64_t most = max64(from, n);
-    const auto rows_of_step = w.rows_of(from > 0 ? lhs + first * lda : nullptr, lda, from, K, packed.data + first * pitch_of(K));
+    const auto rows_of_step = w.rows_of(from > 0 ? lhs + first * lda : nullptr, lda, from, K, packed);
     for_blocks(w.blocks, panels_at_once(min64(most, kPanelRows)), 2 * most * K * U, [&](int64_t block, int64_t count) {
-      alignas(64) T tile[kMostPanels * kRowBlock * U];
-      constexpr int64_t stride = kRowBlock * U;
+      constexpr int64_t stride = kTileStride<T>;
+      alignas(64) T tile[kMostPanels * stride];
       for (int64_t i0 = 0; i0 < most; i0 += kRowBlock) {
         const int64_t rows = min64(most - i0, kRowBlock), with_sums = min64(rows, from - i0);
         if (with_sums > 0)
-          w.multiply(rows_of_step.data + i0 * rows_of_step.ld, rows_of_step.ld, with_sums, block, count, k, K, tile, stride);
+          w.multiply(rows_of_step, i0, with_sums, block, count, k, K, tile, stride);
         for (int64_t j = 0; j < count; ++j)
           for (int64_t i = 0; i < rows; ++i) finish(tile + j * stride + i * U, first + i0 + i, (block + j) * U);
       }

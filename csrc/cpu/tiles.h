@@ -16,6 +16,11 @@
 namespace pydl {
 namespace {
 
+constexpr int64_t kTileRows = 14;      // of a panel of A (gemm.h), so that both kinds of kernel have panels of one shape
+constexpr int64_t kMostTileRows = 16;  // where panels of A are made for tiles alone (rnn_panels.h)
+
+constexpr int64_t kTileDepth = 32;     // numbers along k that one instruction multiplies
+
 #if defined(PYDL_TILES)
 // Packed factors of P pieces; panels are counted in numbers.
 template <int P>
@@ -30,20 +35,19 @@ struct Tiles {
 // The registers: four tiles of sums, two of A and two of B. A tile has 16 rows of 64 bytes: sums of 16 columns; 32 numbers
 // along k of a row of A; 16 pairs along k of B, each for 16 columns. Of A and sums, as many rows are in use as a panel of A has.
 constexpr int kSumTiles = 0, kTileA = 4, kTileB = 6;
-constexpr int64_t kTileDepth = 32;       // numbers along k that one instruction multiplies
 constexpr int64_t kTileColumns = 16;
-constexpr int64_t kTileRows = 14;        // a panel of A (gemm.h), so that both kinds of kernel have panels of one shape
 constexpr int64_t kTileFloats = 16;      // of a row
 
 #if defined(PYDL_EMULATE_TILES)
 // The same registers in memory, multiplied by AVX512-BF16: for tests where the CPU has no tiles. (Its sums run over even and odd k
 // together; those of AMX meet at the end of an instruction.)
 struct TileRegisters {
-  alignas(64) float row[8][16][kTileFloats];
+  alignas(64) float row[8][kMostTileRows][kTileFloats];
+  int64_t rows;  // in use, of A and sums
 };
 thread_local TileRegisters t_tiles;
 
-constexpr int64_t tile_rows(int n) { return n < kTileB ? kTileRows : 16; }
+inline int64_t tile_rows(int n) { return n < kTileB ? t_tiles.rows : kMostTileRows; }
 
 template <int N>
 PYDL_INLINE void tile_load(const float* from) {
@@ -59,15 +63,16 @@ PYDL_INLINE void tile_zero() {
 }
 template <int C, int A, int B>
 PYDL_INLINE void tile_multiply() {
-  for (int64_t i = 0; i < kTileRows; ++i) {
+  for (int64_t i = 0; i < t_tiles.rows; ++i) {
     Vec<float> sum = Vec<float>::zero();  // an instruction's products are summed before they are added
     for (int64_t k = 0; k < kTileDepth / 2; ++k)
       sum = Pairs::multiply(Pairs::splat(t_tiles.row[A][i] + k), Vec<float>::load(t_tiles.row[B][k]), sum);
     (Vec<float>::load(t_tiles.row[C][i]) + sum).store(t_tiles.row[C][i]);
   }
 }
+template <int R>
 struct UseTiles {
-  UseTiles() {}
+  UseTiles() { t_tiles.rows = R; }
 };
 #else
 // The compiler knows nothing of tiles, so each instruction is spelled out; "memory" keeps them in order with what was stored.
@@ -89,17 +94,19 @@ PYDL_INLINE void tile_multiply() {
 }
 
 // Shapes of the tiles, as the instruction wants them.
+template <int R>
 struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
   uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, kTileRows, 16, 16};
+  uint8_t rows[16] = {R, R, R, R, R, R, kMostTileRows, kMostTileRows};
 };
-static_assert(sizeof(TileConfig) == 64);
+static_assert(sizeof(TileConfig<kTileRows>) == 64);
 
-// A thread's tiles are in use as long as this lives: switching between threads saves 8 KB more then.
+// A thread's tiles, with R rows of A and sums, are in use as long as this lives: switching between threads saves 8 KB more then.
+template <int R>
 struct UseTiles {
   UseTiles() {
-    static constexpr TileConfig config;
+    static constexpr TileConfig<R> config;
     asm volatile("ldtilecfg %0" ::"m"(config));
   }
   UseTiles(const UseTiles&) = delete;
@@ -117,11 +124,11 @@ template <> constexpr Product kProducts<2>[] = {{1, 0}, {0, 0}, {0, 1}};
 template <> constexpr Product kProducts<3>[] = {{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 0}, {0, 2}};
 
 // Elements (of 4 bytes) of 32 numbers along k: [piece][row of A], [piece][half of the columns][pair].
-template <int P> constexpr int64_t kChunkA = P * kTileRows * kTileFloats;
+template <int P, int R = kTileRows> constexpr int64_t kChunkA = P * R * kTileFloats;
 template <int P> constexpr int64_t kChunkB = P * 2 * (kTileDepth / 2) * kTileFloats;
 
 // One product of pieces (number I of the list) of two panels of A (one, if not kTwo) and both halves of B.
-template <int P, int I, bool kTwo>
+template <int P, int I, bool kTwo, int R>
 PYDL_INLINE void multiply_pieces(const float* a, const float* next_a, const float* b) {
   constexpr Product now = kProducts<P>[I], before = kProducts<P>[I > 0 ? I - 1 : 0];
   constexpr int64_t half = kTileDepth / 2 * kTileFloats;
@@ -130,7 +137,7 @@ PYDL_INLINE void multiply_pieces(const float* a, const float* next_a, const floa
     tile_load<kTileB + 1>(b + (2 * now.b + 1) * half);
   }
   if constexpr (I == 0 || now.a != before.a) {
-    constexpr int64_t piece = now.a * kTileRows * kTileFloats;
+    constexpr int64_t piece = now.a * R * kTileFloats;
     tile_load<kTileA>(a + piece);
     if constexpr (kTwo) tile_load<kTileA + 1>(next_a + piece);
   }
@@ -143,8 +150,8 @@ PYDL_INLINE void multiply_pieces(const float* a, const float* next_a, const floa
 }
 
 // sums[panel][row][2 x 16 columns] = A B for one or two panels of A, a_stride elements apart, and a panel of B; K numbers are
-// summed, in blocks whose panels are `a_block` and `b_block` elements apart.
-template <int P, bool kTwo>
+// summed, in blocks whose panels are `a_block` and `b_block` elements apart. The registers must have R rows.
+template <int P, bool kTwo, int R = kTileRows>
 [[gnu::noinline]] void tile_kernel(const float* a, int64_t a_stride, int64_t a_block, const float* b, int64_t b_block, int64_t K,
                                    int64_t block, float* sums) {
   constexpr int64_t ld = 2 * kTileColumns;
@@ -154,16 +161,16 @@ template <int P, bool kTwo>
   tile_zero<kSumTiles + 3>();
   for (; K > 0; K -= block, a += a_block, b += b_block)
     for (int64_t k = 0; k * kTileDepth < (K < block ? K : block); ++k) {
-      const float *one = a + k * kChunkA<P>, *of_b = b + k * kChunkB<P>;
+      const float *one = a + k * kChunkA<P, R>, *of_b = b + k * kChunkB<P>;
       [&]<int... I>(std::integer_sequence<int, I...>) {
-        (multiply_pieces<P, I, kTwo>(one, one + a_stride, of_b), ...);
+        (multiply_pieces<P, I, kTwo, R>(one, one + a_stride, of_b), ...);
       }(std::make_integer_sequence<int, sizeof(kProducts<P>) / sizeof(Product)>{});
     }
   tile_store<kSumTiles>(sums, ld);
   tile_store<kSumTiles + 1>(sums + kTileColumns, ld);
   if constexpr (kTwo) {
-    tile_store<kSumTiles + 2>(sums + kTileRows * ld, ld);
-    tile_store<kSumTiles + 3>(sums + kTileRows * ld + kTileColumns, ld);
+    tile_store<kSumTiles + 2>(sums + R * ld, ld);
+    tile_store<kSumTiles + 3>(sums + R * ld + kTileColumns, ld);
   }
 }
 
@@ -195,24 +202,25 @@ PYDL_INLINE bool any_tiny(Vec<float> largest) {
   return _mm512_mask_cmp_ps_mask(small, largest.v, _mm512_setzero_ps(), _CMP_GT_OQ) != 0;
 }
 
-// The pieces of a panel of A: rows of `pitch` numbers, of which n along k count; zeros fill the last chunk. Returns whether a row
-// is tiny.
+// The pieces of a row of a panel of A, n numbers along k; zeros fill the last chunk. Returns whether the row is tiny.
+template <int P, int R = kTileRows>
+bool split_row(const float* from, int64_t n, float* to) {
+  constexpr int64_t L = Vec<float>::lanes;
+  Vec<float> largest = Vec<float>::zero();
+  for (int64_t k = 0; k < n; k += kTileDepth, from += kTileDepth, to += kChunkA<P, R>) {
+    const Vec<float> low = Vec<float>::load_n(from, n - k);
+    const Vec<float> high = n - k > L ? Vec<float>::load_n(from + L, n - k - L) : Vec<float>::zero();
+    if constexpr (P > 1) largest = max(largest, max(abs(low), abs(high)));
+    split<P>(low, high, [&](int p, __m512i piece) { _mm512_store_si512(to + p * R * kTileFloats, piece); });
+  }
+  return P > 1 && any_tiny(Vec<float>::splat(max_lanes(largest)));
+}
+
+// The pieces of a panel of A: rows of `pitch` numbers, of which n along k count. Returns whether a row is tiny.
 template <int P>
 bool split_rows(const float* from, int64_t pitch, int64_t n, float* to) {
-  constexpr int64_t L = Vec<float>::lanes;
   bool tiny = false;
-  for (int64_t i = 0; i < kTileRows; ++i) {
-    Vec<float> largest = Vec<float>::zero();
-    for (int64_t k = 0; k < n; k += kTileDepth) {
-      const float* at = from + i * pitch + k;
-      const Vec<float> low = Vec<float>::load_n(at, n - k);
-      const Vec<float> high = n - k > L ? Vec<float>::load_n(at + L, n - k - L) : Vec<float>::zero();
-      if constexpr (P > 1) largest = max(largest, max(abs(low), abs(high)));
-      float* row = to + k / kTileDepth * kChunkA<P> + i * kTileFloats;
-      split<P>(low, high, [&](int p, __m512i piece) { _mm512_store_si512(row + p * kTileRows * kTileFloats, piece); });
-    }
-    if constexpr (P > 1) tiny |= any_tiny(Vec<float>::splat(max_lanes(largest)));
-  }
+  for (int64_t i = 0; i < kTileRows; ++i) tiny |= split_row<P>(from + i * pitch, n, to + i * kTileFloats);
   return tiny;
 }
 
@@ -233,9 +241,9 @@ bool split_columns(const float* from, int64_t n, float* to) {
   return P > 1 && (any_tiny(largest[0]) || any_tiny(largest[1]));
 }
 
-// Whether all sums of a panel are finite.
-inline bool all_finite(const float* sums) {
-  constexpr int64_t n = kTileRows * 2 * kTileColumns, L = Vec<float>::lanes;
+// Whether all sums, of a panel or of n / 32 rows, are finite.
+inline bool all_finite(const float* sums, int64_t n = kTileRows * 2 * kTileColumns) {
+  constexpr int64_t L = Vec<float>::lanes;
   Vec<float> none = Vec<float>::zero();  // x - x is 0, or NaN
   for (int64_t i = 0; i < n; i += L) {
     const Vec<float> x = Vec<float>::load(sums + i);
@@ -247,20 +255,20 @@ inline bool all_finite(const float* sums) {
 constexpr int64_t kTilePays = 64;  // with fewer rows, columns or a shorter sum, packing takes what tiles save
 #endif
 
-// What a format needs for the time of its products.
+// What a format needs for the time of its products, with panels of A of R rows if it is one of tiles.
 struct NoRegisters {};
-template <class Format>
+template <class Format, int R>
 struct RegistersOf {
   using type = NoRegisters;
 };
 #if defined(PYDL_TILES)
-template <int P>
-struct RegistersOf<Tiles<P>> {
-  using type = UseTiles;
+template <int P, int R>
+struct RegistersOf<Tiles<P>, R> {
+  using type = UseTiles<R>;
 };
 #endif
-template <class Format>
-using Registers = typename RegistersOf<Format>::type;
+template <class Format, int R = kTileRows>
+using Registers = typename RegistersOf<Format, R>::type;
 
 // Whether tiles pay for M x N sums over K. Not measured: no CPU with tiles was at hand.
 inline bool tiles_pay([[maybe_unused]] int64_t M, [[maybe_unused]] int64_t N, [[maybe_unused]] int64_t K) {
@@ -273,7 +281,7 @@ inline bool tiles_pay([[maybe_unused]] int64_t M, [[maybe_unused]] int64_t N, [[
 
 // f(format) with the format in which this thread's packed products of M x N sums over K are computed.
 template <class T, class F>
-PYDL_INLINE void with_product_format([[maybe_unused]] int64_t M, [[maybe_unused]] int64_t N, [[maybe_unused]] int64_t K,
+PYDL_INLINE auto with_product_format([[maybe_unused]] int64_t M, [[maybe_unused]] int64_t N, [[maybe_unused]] int64_t K,
                                      const F& f) {
 #if defined(PYDL_TILES)
   if constexpr (sizeof(T) == sizeof(float))
@@ -283,7 +291,7 @@ PYDL_INLINE void with_product_format([[maybe_unused]] int64_t M, [[maybe_unused]
       return f(Tiles<3>{});
     }
 #endif
-  with_format<T>(f);
+  return with_format<T>(f);
 }
 
 // The same for products that must have the accuracy of float32 in any precision.

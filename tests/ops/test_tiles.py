@@ -207,3 +207,84 @@ def test_convolution_with_norm():
             found = block(pydl.from_numpy(x)).numpy()
         exact = block.double()(pydl.from_numpy(x.astype(np.float64))).numpy()
     assert error(found, exact) < 4e-7
+
+
+RECURRENT = {
+    "tanh": (pydl.nn.RNN, {"bias": False}), "relu": (pydl.nn.RNN, {"nonlinearity": "relu", "bias": False}),
+    "lstm": (pydl.nn.LSTM, {}), "projected": (pydl.nn.LSTM, {"proj_size": 65}),
+    "both ways": (pydl.nn.LSTM, {"bidirectional": True}), "gru": (pydl.nn.GRU, {}),
+    "reset before": (pydl.nn.GRU, {"reset_after": False}),
+}  # fmt: skip
+BATCH, ODD = 37, 20  # one sequence may have unusual numbers
+
+
+def recurrent(kind, isa, dtype=np.float32, factor=1.0, unit=0.1):
+    """Output, last states, gradients of input and of weights, of a layer whose products with the input are too small for tiles.
+
+    The input, first states and gradients of the odd sequence are multiplied by `factor`, and one unit of its state is `unit`.
+    """
+    pydl.manual_seed(0)
+    layer, options = RECURRENT[kind]
+    model = layer(16, 96, **options).to(dtype)
+    width = options.get("proj_size", 96)
+
+    def values(*shape):
+        x = draw(*shape)
+        x[:, ODD] *= np.float32(factor)
+        return x.astype(dtype)
+
+    x = pydl.from_numpy(values(5, BATCH, 16)).requires_grad_()
+    h0 = values(2 if options.get("bidirectional") else 1, BATCH, width)
+    h0[:, ODD, 7] = unit * factor
+    hx = pydl.from_numpy(h0)
+    if layer is pydl.nn.LSTM:
+        hx = hx, pydl.from_numpy(values(*h0.shape[:2], 96))
+    with instruction_set(isa):
+        out, state = model(x, hx, lengths=[5] * (BATCH - 8) + [4, 3, 3, 2, 1, 1, 1, 1])
+        results = [out, *(state if isinstance(state, tuple) else (state,))]
+        pydl.autograd.backward(results, [pydl.from_numpy(values(*r.shape)) for r in results])
+    return [v.detach().numpy() for v in (*results, x.grad, *(p.grad for p in model.parameters()))]
+
+
+def by_sequence(results):
+    """Those of the results that have sequences as their second axis: all but the gradients of the weights."""
+    return [v for v in results if v.ndim == 3]
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrent_steps(kind, precision):
+    exact, found, vectors = recurrent(kind, "avx512", np.float64), recurrent(kind, "amx"), recurrent(kind, "avx512")
+    for low, other, value in zip(found, vectors, exact, strict=True):
+        if precision == "highest":
+            assert error(low, value) < 1.3 * error(other, value) + 1e-8
+        else:
+            assert error(low, value) < 2e-5
+    for low, other in zip(by_sequence(found), by_sequence(vectors), strict=True):
+        assert not np.array_equal(low, other), "not on tiles"
+
+
+def test_recurrent_steps_in_bfloat16():
+    exact = recurrent("lstm", "avx512", np.float64)
+    with instruction_set("amx"), pydl.autocast("bfloat16"):
+        found = recurrent("lstm", "amx")
+    for low, value in zip(found, exact, strict=True):
+        assert 1e-4 < error(low, value) < 1e-2
+
+
+@pytest.mark.parametrize("odd", [{"unit": np.inf}, {"unit": np.nan}, {"factor": 1e-36}, {"factor": 1e37}], ids=str)
+@pytest.mark.parametrize("kind", ["relu", "tanh", "gru"])
+def test_recurrent_steps_of_an_odd_sequence(kind, odd):
+    """It comes out as in float32, others keep their bits, with any number of threads."""
+    found, vectors, plain = recurrent(kind, "amx", **odd), recurrent(kind, "avx512", **odd), recurrent(kind, "amx")
+    others = np.r_[0:ODD, ODD + 1 : BATCH]
+    for low, other, usual in zip(*map(by_sequence, (found, vectors, plain)), strict=True):
+        np.testing.assert_array_equal(low[:, others], usual[:, others])
+        low, other = low[:, ODD], other[:, ODD]
+        finite = np.isfinite(other)
+        np.testing.assert_array_equal(low[~finite], other[~finite])
+        if other[finite].any():
+            assert error(low[finite], other[finite]) < 1e-5
+    for n in (2, 3):
+        with threads(n):
+            for one, other in zip(found, recurrent(kind, "amx", **odd), strict=True):
+                np.testing.assert_array_equal(one, other)
