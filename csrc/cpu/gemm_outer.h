@@ -93,6 +93,35 @@ void outer_block(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t rows,
     }
 }
 
+// The same in a format for tiles, at most kBlockK rows of each factor: both are packed here.
+template <class Format>
+void outer_block_packed(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t rows, int64_t columns, int64_t kc,
+                        const Store<float>& store) {
+  constexpr int64_t R = Tile<float>::rows, C = Tile<float>::columns;
+  constexpr int64_t kPanelA = PanelSize<Format, float, true>::a, kPanelB = PanelSize<Format, float, true>::b;
+  const int64_t a_panels = ceil_div(rows, R), b_panels = ceil_div(columns, C);
+  Scratch<float> packed_a(a_panels * kPanelA), packed_b(kPanelB);
+  const auto fill_a = [&](auto format, float* panel, int64_t i, int64_t) {
+    fill_panel<decltype(format), false, kColumnStep>(panel, 0, kc, kc, [&](float* to, int64_t k, int64_t n) {
+      pack_a_columns(to, a + k * lda + i * R, lda, min64(rows - i * R, R), n);
+    });
+  };
+  const auto fill_b = [&](auto format, float* panel, int64_t j, int64_t) {
+    fill_panel<decltype(format), true, C>(panel, 0, kc, kc, [&](float* to, int64_t k, int64_t n) {
+      pack_b_strided(to, b + k * ldb + j * C, ldb, 1, min64(columns - j * C, C), n);
+    });
+  };
+  const auto place = [&](int64_t i, int64_t j) {
+    return Place<float>{{store.c + i * R * store.ldc + j * C, store.ldc, store.accumulate}, min64(rows - i * R, R),
+                        min64(columns - j * C, C)};
+  };
+  for (int64_t i = 0; i < a_panels; ++i) fill_a(Format{}, packed_a.data + i * kPanelA, i, 0);
+  for (int64_t j = 0; j < b_panels; ++j) {
+    fill_b(Format{}, packed_b.data, j, 0);
+    multiply_rows_of_panels<Format, true>(packed_a.data, kPanelA, packed_b.data, kc, 0, a_panels, j, place, fill_a, fill_b);
+  }
+}
+
 // C[M, N] = A' B from a long K (weight gradients), as gemm_long_k but without packing: A[K, M] lies in memory in rows of lda,
 // rows of B are gathered by fill_b(to, ld, first_column, columns, first_k, kc). If they lie in memory as well, `b` says where,
 // in rows of N. C is contiguous.

@@ -294,9 +294,7 @@ void correlate(const Correlation& g) {
 template <class W>
 void correlate_in_format(const Correlation& g) {
   const int64_t tiles = g.batch * ceil_div(g.out[0], W::outputs) * ceil_div(g.out[1], W::outputs);
-  constexpr bool plain = W::outputs == 2 && W::taps == 3;
-  with_winograd_format(std::bool_constant<plain>{}, tiles, g.outputs, g.channels,
-                       [&](auto format) { correlate<W, decltype(format)>(g); });
+  with_winograd_format<W::outputs, W::taps>(tiles, g.outputs, g.channels, [&](auto format) { correlate<W, decltype(format)>(g); });
 }
 
 void correlate_tiled(const ConvArgs& a, const Correlation& g, int tile) {

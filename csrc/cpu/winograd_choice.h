@@ -15,35 +15,34 @@ inline bool winograd_fits(const ConvArgs& a) {
   return a.kernel[1] == 3 || a.kernel[1] == 5;
 }
 
-// f(format) with the format in which the products of `tiles` tiles are computed, forward and for the data gradient. F(2x2, 3x3) may
-// be computed in less than float32 (it makes sums of four inputs at most); the transforms of the others would multiply the
-// rounding. On tiles, the pieces of inputs are made once for all outputs: those must be many.
-template <bool kLess, class F>
-PYDL_INLINE void with_winograd_format(std::bool_constant<kLess>, int64_t tiles, int64_t outputs, int64_t channels, const F& f) {
-  constexpr int64_t kManyOutputs = 128;
-  const int64_t rows = outputs >= kManyOutputs ? tiles : 0;
-  if constexpr (kLess)
-    with_product_format<float>(rows, outputs, channels, f);
+// f(format) with the format in which F(kOutputs x kOutputs, kTaps x kTaps) multiplies rows (tiles; of the weight gradient, outputs) by
+// columns (outputs; channels), summed over depth (channels; tiles). F(2x2, 3x3) may be computed in less than float32 (it makes
+// sums of four inputs at most); the transforms of the others would multiply the rounding. For AMX, pieces of rows are made
+// once for all columns: those must be many.
+template <int64_t kOutputs, int64_t kTaps, class F>
+PYDL_INLINE void with_winograd_format(int64_t rows, int64_t columns, int64_t depth, const F& f) {
+  constexpr int64_t kManyColumns = 128;
+  if (columns < kManyColumns) rows = 0;
+  if constexpr (kOutputs == 2 && kTaps == 3)
+    with_product_format<float>(rows, columns, depth, f);
   else
-    with_float32_format(rows, outputs, channels, f);
+    with_float32_format(rows, columns, depth, f);
 }
 
 // Estimated work, in units of one multiplication of a matrix product (measured with AVX-512 on one core; other levels scale
 // all of them alike).
 inline double winograd_work(const ConvArgs& a, Direction direction, int64_t tile) {
-  const bool data = direction == Direction::data_gradient, plain = tile == 2 && a.kernel[1] == 3;
+  const bool data = direction == Direction::data_gradient, weight = direction == Direction::weight_gradient;
   const int64_t* image = data ? a.in : a.out;
   const int64_t count = a.batch * ceil_div(image[1], tile) * ceil_div(image[2], tile);
   double per_product = 1;
   const auto note = [&](auto format) { per_product = format.cost; };
   const int64_t outputs = data ? a.channels_in : a.channels_out, channels = data ? a.channels_out : a.channels_in;
-  if (direction == Direction::weight_gradient) {
-    if (plain) with_format<float>(note);
-  } else if (plain) {
-    with_winograd_format(std::true_type{}, count, outputs, channels, note);
-  } else {
-    with_winograd_format(std::false_type{}, count, outputs, channels, note);
-  }
+  const int64_t rows = weight ? outputs : count, columns = weight ? channels : outputs, depth = weight ? count : channels;
+  if (tile == 2 && a.kernel[1] == 3)
+    with_winograd_format<2, 3>(rows, columns, depth, note);
+  else
+    with_winograd_format<4, 3>(rows, columns, depth, note);
   const double tiles = static_cast<double>(count);
   const double c = static_cast<double>(a.channels_in), o = static_cast<double>(a.channels_out);
   const int64_t size = tile + a.kernel[1] - 1;

@@ -1,11 +1,12 @@
 // Winograd convolution, weight gradient. Per position p of a tile: sums[p] (O x C) = gradients[p]' (O x tiles) inputs[p] (tiles
-// x C); both factors are used as their transforms leave them, without packing.
+// x C); both factors are used as their transforms leave them, without packing (but for tiles).
 //
 // Two schedules. Few channels: each of a fixed number of pieces of the tiles has its own sums, a block of tiles at a time goes
 // through transform and product within the cache of one core, and the pieces' sums are added in order. Many channels: a large
 // block of tiles is transformed by all threads, then each thread computes the sums of some outputs and channels.
 #include "cpu/winograd.h"
 
+#include "cpu/winograd_choice.h"
 #include "cpu/winograd_tile.h"
 
 namespace pydl {
@@ -45,24 +46,28 @@ void transform_tiles(const Gradient& g, const GradientLayout<W>& l, const Tiling
     transform_patch<W::outputs, W::size>(q.data, q.row, q.column, g.outputs, gradients + i * l.pitch_dy, l.tiles * l.pitch_dy,
                                          [](const Lane* d, Lane* r) { W::gradient(d, r); });
   }
-  for (int64_t p = 0; p < l.positions; ++p) {
-    float *x = inputs + (p * l.tiles + row) * l.pitch_x, *dy = gradients + (p * l.tiles + row) * l.pitch_dy;
-    Format::pack_columns(x, l.pitch_x, count, x, 2 * l.pitch_x);
-    Format::pack_columns(dy, l.pitch_dy, count, dy, 2 * l.pitch_dy);
-  }
+  if constexpr (Format::step == 2)
+    for (int64_t p = 0; p < l.positions; ++p) {
+      float *x = inputs + (p * l.tiles + row) * l.pitch_x, *dy = gradients + (p * l.tiles + row) * l.pitch_dy;
+      Format::pack_columns(x, l.pitch_x, count, x, 2 * l.pitch_x);
+      Format::pack_columns(dy, l.pitch_dy, count, dy, 2 * l.pitch_dy);
+    }
 }
 
 // sums[p] of outputs [o0, o0 + outputs) and channels [c0, c0 + channels) over `count` tiles.
 template <class W, class Format>
-void multiply_tiles(const GradientLayout<W>& l, const float* inputs, const float* gradients, int64_t count, int64_t o0,
-                    int64_t outputs, int64_t c0, int64_t channels, bool accumulate, float* sums, int64_t pitch,
-                    int64_t position) {
+void multiply_transformed(const GradientLayout<W>& l, const float* inputs, const float* gradients, int64_t count, int64_t o0,
+                          int64_t outputs, int64_t c0, int64_t channels, bool accumulate, float* sums, int64_t pitch,
+                          int64_t position) {
   using Y = GradientLayout<W>;
   for (int64_t p = 0; p < Y::positions; ++p) {
     const float *a = gradients + p * l.tiles * l.pitch_dy + o0, *b = inputs + p * l.tiles * l.pitch_x + c0;
+    const Store<float> store{sums + p * position, pitch, accumulate};
     constexpr int64_t S = Format::step;
-    outer_block<float, Format>(a, S * l.pitch_dy, b, S * l.pitch_x, outputs, channels, ceil_div(count, S),
-                               Store<float>{sums + p * position, pitch, accumulate});
+    if constexpr (Format::tiled)
+      outer_block_packed<Format>(a, l.pitch_dy, b, l.pitch_x, outputs, channels, count, store);
+    else
+      outer_block<float, Format>(a, S * l.pitch_dy, b, S * l.pitch_x, outputs, channels, ceil_div(count, S), store);
   }
 }
 
@@ -116,12 +121,13 @@ void by_pieces(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t block
   pieces = ceil_div(tiles, per_piece);
   Scratch<float> sums(pieces * piece);
   parallel_for(tiles, per_piece, [&](int64_t begin, int64_t end) {
+    [[maybe_unused]] const Registers<Format> registers{};
     Scratch<float> inputs(l.inputs()), gradients(l.gradients()), border(Y::positions * max64(g.channels, g.outputs));
     for (int64_t t = begin; t < end; t += block) {
       const int64_t count = min64(block, end - t);
       transform_tiles<W, Format>(g, l, tx, ty, t, count, 0, inputs.data, gradients.data, border.data);
-      multiply_tiles<W, Format>(l, inputs.data, gradients.data, count, 0, g.outputs, 0, g.channels, t > begin,
-                     sums.data + begin / per_piece * piece, pitch, position);
+      multiply_transformed<W, Format>(l, inputs.data, gradients.data, count, 0, g.outputs, 0, g.channels, t > begin,
+                                      sums.data + begin / per_piece * piece, pitch, position);
     }
   });
   parallel_for(g.outputs, 4, [&](int64_t begin, int64_t end) {
@@ -149,12 +155,14 @@ void by_channels(const Gradient& g, const Tiling& tx, int64_t tiles, int64_t blo
       transform_tiles<W, Format>(g, l, tx, ty, first + begin, end - begin, begin, inputs.data, gradients.data, border.data);
     });
     parallel_for(o_items * c_items, 1, [&](int64_t begin, int64_t end) {
+      [[maybe_unused]] const Registers<Format> registers{};
       Scratch<float> own(once ? item : 0);
       for (int64_t k = begin; k < end; ++k) {
         const int64_t o0 = k / c_items * per_o, c0 = k % c_items * per_c;
         const int64_t outputs = min64(g.outputs - o0, per_o), channels = min64(g.channels - c0, per_c);
         float* sums = once ? own.data : kept.data + k * item;
-        multiply_tiles<W, Format>(l, inputs.data, gradients.data, count, o0, outputs, c0, channels, first > 0, sums, pitch, position);
+        multiply_transformed<W, Format>(l, inputs.data, gradients.data, count, o0, outputs, c0, channels, first > 0, sums, pitch,
+                                        position);
         if (first + count < tiles) continue;
         for (int64_t o = 0; o < outputs; ++o)
           transform_sums<W>(g, sums + o * pitch, position, 1, 0, o0 + o, c0, channels);
@@ -170,7 +178,7 @@ void clear(const Gradient& g, int64_t taps) {
         g.dw[o * g.w_out + c * g.w_in + t / taps * g.w_tap[0] + t % taps * g.w_tap[1]] = 0;
 }
 
-template <class W, class Format = Numbers<float>>
+template <class W, class Format>
 void weight_gradient_tiled(const Gradient& g) {
   const Tiling tx = input_tiling<W>(g.in[0], g.in[1], g.channels, g.out[0], g.out[1], g.pad);
   const int64_t tiles = g.batch * tx.per_image();
@@ -181,18 +189,25 @@ void weight_gradient_tiled(const Gradient& g) {
   constexpr int64_t kMostSums = int64_t{1} << 23, kFewSums = 36 * 64 * 64;
   const int64_t sums = positions * g.channels * g.outputs, pieces = min64(16, kMostSums / max64(1, sums));
   if (pieces >= 8)
-    by_pieces<W, Format>(g, tx, tiles, sums <= kFewSums ? 32 : 112, pieces);
+    by_pieces<W, Format>(g, tx, tiles, sums <= kFewSums ? 32 : Format::tiled ? 3 * kTileDepth : 112, pieces);
   else
     by_channels<W, Format>(g, tx, tiles, min64(256, tiles));
+}
+
+template <class W>
+void weight_gradient_in_format(const Gradient& g) {
+  const int64_t tiles = g.batch * ceil_div(g.out[0], W::outputs) * ceil_div(g.out[1], W::outputs);
+  with_winograd_format<W::outputs, W::taps>(g.outputs, g.channels, tiles,
+                                            [&](auto format) { weight_gradient_tiled<W, decltype(format)>(g); });
 }
 
 void weight_gradient(const ConvArgs& a, int tile) {
   const int64_t* s = a.weight.strides;
   const Gradient g{a.batch, a.channels_in, a.channels_out, {a.in[1], a.in[2]}, {a.out[1], a.out[2]}, {a.pad[1], a.pad[2]},
                    a.x.as<float>(), a.y.as<float>(), a.weight.as<float>(), s[0], s[1], {s[3], s[4]}};
-  if (a.kernel[1] == 5) return weight_gradient_tiled<Winograd<2, 5>>(g);
-  if (tile == 4) return weight_gradient_tiled<Winograd<4, 3>>(g);
-  with_format<float>([&](auto format) { weight_gradient_tiled<Winograd<2, 3>, decltype(format)>(g); });
+  if (a.kernel[1] == 5) return weight_gradient_in_format<Winograd<2, 5>>(g);
+  if (tile == 4) return weight_gradient_in_format<Winograd<4, 3>>(g);
+  weight_gradient_in_format<Winograd<2, 3>>(g);
 }
 
 PYDL_REGISTER(winograd_weight_gradient, weight_gradient);
