@@ -7,7 +7,6 @@ namespace {
 
 constexpr int64_t kQueries = 112 / kPanelRows * kPanelRows;  // queries per block of the backward pass
 constexpr int64_t kLongestChunk = 36 * kPanelRows;           // queries per task of the forward pass: their sums stay in L2
-constexpr int64_t kFew = 4;                                  // so few queries read keys and values in place
 constexpr int64_t kTasks = 16;                               // enough for the threads of a common machine
 constexpr int64_t kLeastWork = 1 << 17;                      // multiplications for which a second thread pays
 
@@ -42,60 +41,6 @@ void scale_row(T* x, int64_t n, T factor) {
 PYDL_INLINE float exp2_negative(float x) { return exp2_negative(Vec<float>::splat(x)).v[0]; }
 PYDL_INLINE double exp2_negative(double x) { return std::exp2(x); }
 
-constexpr int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
-
-// Scores of a panel of queries: left operand `q` of `padded_rows` rows, keys packed as transposed right operand.
-template <class T>
-void panel_scores(const T* q, int64_t padded_rows, const T* keys, int64_t E, T* scores, int64_t rows, int64_t n) {
-  constexpr int64_t C = Tile<T>::columns;
-  const int64_t columns = round_up(n, C);
-  for (int64_t e0 = 0; e0 == 0 || e0 < E; e0 += kBlockK)
-    panel_product<T, false>(q + e0 / kBlockK * padded_rows * kPitch, keys + e0 * C, E * C, min64(kBlockK, E - e0), scores, kPitch,
-                            rows, columns, e0 > 0);
-}
-
-// The same for few queries, without packing: a dot product per pair. E <= kBlockK.
-template <class T>
-void few_scores(const T* q, const Rows<T>& keys, int64_t E, T* scores, int64_t rows, int64_t n) {
-  using V = Vec<T>;
-  constexpr int64_t kAtOnce = 4;  // sums in flight
-  for (int64_t j = 0; j < n; j += kAtOnce)
-    for (int64_t i = 0; i < rows; ++i) {
-      const T* k[kAtOnce];
-      V sum[kAtOnce];
-      for (int64_t u = 0; u < kAtOnce; ++u) {
-        k[u] = keys.at(min64(j + u, n - 1));
-        sum[u] = V::zero();
-      }
-      int64_t e = 0;
-      for (; e + V::lanes <= E; e += V::lanes)
-        for (int64_t u = 0; u < kAtOnce; ++u) sum[u] = fma(V::load(q + i * kPitch + e), V::load(k[u] + e), sum[u]);
-      if (e < E)
-        for (int64_t u = 0; u < kAtOnce; ++u)
-          sum[u] = fma(V::load_n(q + i * kPitch + e, E - e), V::load_n(k[u] + e, E - e), sum[u]);
-      for (int64_t u = 0; u < kAtOnce && j + u < n; ++u) scores[i * kPitch + j + u] = sum_lanes(sum[u]);
-    }
-}
-
-// out += weights * values for few queries; rows of `out` have room for whole panels.
-template <class T>
-void few_sums(const T* weights, const Rows<T>& values, int64_t F, T* out, int64_t ld, int64_t rows, int64_t n) {
-  using V = Vec<T>;
-  constexpr int64_t kAtOnce = 4;
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t f = 0; f < F; f += kAtOnce * V::lanes) {
-      const int64_t vectors = min64(kAtOnce, ceil_div(F - f, V::lanes));
-      V sum[kAtOnce];
-      for (int64_t u = 0; u < vectors; ++u) sum[u] = V::load(out + i * ld + f + u * V::lanes);
-      for (int64_t j = 0; j < n; ++j) {
-        const V w = V::splat(weights[i * kPitch + j]);
-        for (int64_t u = 0; u < vectors; ++u)
-          sum[u] = fma(w, V::load_n(values.at(j) + f + u * V::lanes, F - f - u * V::lanes), sum[u]);
-      }
-      for (int64_t u = 0; u < vectors; ++u) sum[u].store(out + i * ld + f + u * V::lanes);
-    }
-}
-
 // ---------------------------------------------------------------------------------------------------- forward
 // The running state of the queries of one task.
 template <class T>
@@ -129,14 +74,16 @@ void online_softmax(T* s, int64_t padded, T* top, T* sum, T* out, int64_t ld) {
   *sum += sum_lanes(total);
 }
 
-template <class T>
+template <class Format, class T>
 void forward_task(const AttentionArgs& a, const Sizes& z, int64_t n, int64_t h, int64_t begin, int64_t end) {
   constexpr int64_t R = kPanelRows, L = Vec<T>::lanes, C = Tile<T>::columns;
+  constexpr bool plain = std::is_same_v<Format, Numbers<T>>;
   const int64_t rows = end - begin, padded_rows = round_up(rows, R), ld = round_up(z.F, C);
-  const bool few = rows <= kFew && z.E <= kBlockK && a.k.strides[3] == 1 && a.v.strides[3] == 1;
+  const bool few = plain && rows <= kFew && z.E <= kBlockK && a.k.strides[3] == 1 && a.v.strides[3] == 1;
   const int64_t packed = few ? 0 : min64(kKeys, z.S);
-  Scratch<T> q(left_size(rows, z.E)), keys(round_up(packed, C) * z.E), values(right_size<T>(packed, z.F));
-  Scratch<T> scores(R * kPitch), state(padded_rows * (ld + 2));
+  const Left<Format, T> q(rows, z.E), weights(kTogether<Format> * R, packed);
+  Right<Format, T> keys(packed, z.E), values(z.F, packed);
+  Scratch<T> state(padded_rows * (ld + 2));
   const Running<T> run{state.data + padded_rows * ld, state.data + padded_rows * (ld + 1), state.data, ld};
   std::memset(state.data, 0, static_cast<size_t>(padded_rows * (ld + 2)) * sizeof(T));
   for (int64_t i = 0; i < rows; ++i) run.top[i] = -std::numeric_limits<T>::infinity();
@@ -144,33 +91,36 @@ void forward_task(const AttentionArgs& a, const Sizes& z, int64_t n, int64_t h, 
   const Visible<T> visible(a, n, h);
   const Dropout dropout(a);
   const Rows<T> k = head<T>(a.k, n, z.group(h)), v = head<T>(a.v, n, z.group(h)), queries = head<T>(a.q, n, h);
-  pack_left<T>({queries.at(begin), queries.row, queries.column}, rows, z.E, static_cast<T>(a.scale * 1.44269504088896340736),
-               q.data);
+  q.fill({queries.at(begin), queries.row, queries.column}, rows, z.E, static_cast<T>(a.scale * 1.44269504088896340736));
   for (int64_t key = 0; key < z.S && visible.keys(end - 1, key, 1); key += kKeys) {
     const int64_t block = min64(kKeys, z.S - key);
     const Rows<T> k_block{k.at(key), k.row, k.column}, v_block{v.at(key), v.row, v.column};
     if (!few) {
-      pack_right_transposed<T>(k_block, block, z.E, keys.data);
-      pack_right<T>(v_block, block, z.F, values.data);
+      keys.fill_transposed(k_block, block, z.E);
+      values.fill(v_block, block, z.F);
     }
-    for (int64_t p = 0; p < rows; p += R) {
-      const int64_t r = min64(R, rows - p), first = begin + p;
+    for (int64_t p = 0, r; p < rows; p += r) {
+      const int64_t first = begin + p;
+      r = rows_at_once<Format>(visible, first, rows - p, key, block);
       const int64_t seen = visible.keys(first + r - 1, key, block), padded = round_up(seen, L);
       if (seen == 0) continue;
       if (few)
-        few_scores(q.data, k_block, z.E, scores.data, r, seen);
+        few_scores(q.row(p), k_block, z.E, weights.row(0), r, seen);
       else
-        panel_scores(q.data + p * kPitch, padded_rows, keys.data, z.E, scores.data, r, seen);
+        multiply(q, p, keys, z.E, weights.row(0), kPitch, r, round_up(seen, C), false);
       for (int64_t i = 0; i < r; ++i) {
-        T* s = scores.data + i * kPitch;
+        T* s = weights.row(i);
         visible.apply(s, first + i, key, seen, padded);
         online_softmax(s, padded, run.top + p + i, run.sum + p + i, run.out + (p + i) * ld, ld);
         if (a.dropout > 0) dropout.apply(s, (n * z.H + h) * z.L + first + i, key, seen);
       }
-      if (few)
-        few_sums(scores.data, v_block, z.F, run.out, ld, r, seen);
-      else
-        panel_product<T, false>(scores.data, values.data, block * C, seen, run.out + p * ld, ld, r, ld, true);
+      T* out = run.out + p * ld;
+      if (few) {
+        few_sums(weights.row(0), v_block, z.F, out, ld, r, seen);
+      } else {
+        weights.pack(0, r, seen);
+        multiply(weights, 0, values, seen, out, ld, r, ld, true);
+      }
     }
   }
   T* log_sum = a.log_sum.as<T>() + (n * z.H + h) * z.L + begin;
@@ -183,17 +133,17 @@ void forward_task(const AttentionArgs& a, const Sizes& z, int64_t n, int64_t h, 
   }
 }
 
-template <class T>
-void forward(const AttentionArgs& a) {
-  const Sizes z(a);
+template <class Format, class T>
+void forward(const AttentionArgs& a, const Sizes& z) {
   const int64_t heads = z.N * z.H;
   // A query's sum does not depend on the task it is in: the cut may follow the number of heads.
   const int64_t chunks = max64(ceil_div(z.L, kLongestChunk), min64(ceil_div(z.L, 4 * kPanelRows), ceil_div(kTasks, heads)));
   const int64_t length = round_up(ceil_div(z.L, chunks), kPanelRows);
   parallel_for(heads * chunks, z.grain(heads * chunks), [&](int64_t begin, int64_t end) {
+    [[maybe_unused]] const Registers<Format> registers{};
     for (int64_t t = begin; t < end; ++t) {
       const int64_t i = t % chunks * length;
-      if (i < z.L) forward_task<T>(a, z, t / chunks / z.H, t / chunks % z.H, i, min64(z.L, i + length));
+      if (i < z.L) forward_task<Format, T>(a, z, t / chunks / z.H, t / chunks % z.H, i, min64(z.L, i + length));
     }
   });
 }
@@ -218,44 +168,47 @@ void probability_row(T* s, T* d, int64_t padded, T log_sum, T delta, T scale, co
   }
 }
 
-template <class T>
+template <class Format, class T>
 struct BackwardBuffers {
-  Scratch<T> keys, keys_right, values;               // a block of keys: transposed, as it is; of values: transposed
-  Scratch<T> q, q_right, g, g_right;                 // a block of queries and of the gradient: left and right operand
-  Scratch<T> w, ds;                                  // probabilities and gradient of the scores of both blocks
+  Right<Format, T> keys, keys_right, values;   // a block of keys: transposed, as it is; of values: transposed
+  Left<Format, T> q, g;                        // a block of queries and of the gradient: left and right factor
+  Right<Format, T> q_right, g_right;
+  Scratch<T> w;                                // probabilities and gradient of the scores of both blocks
+  Left<Format, T> ds;
+  LeftTransposed<Format, T> w_transposed, ds_transposed;
   BackwardBuffers(int64_t E, int64_t F)
-      : keys(kKeys * E), keys_right(right_size<T>(kKeys, E)), values(kKeys * F), q(left_size(kQueries, E)),
-        q_right(right_size<T>(kQueries, E)), g(left_size(kQueries, F)), g_right(right_size<T>(kQueries, F)),
-        w(kQueries * kPitch), ds(kQueries * kPitch) {}
+      : keys(kKeys, E), keys_right(E, kKeys), values(kKeys, F), q(kQueries, E), g(kQueries, F), q_right(E, kQueries),
+        g_right(F, kQueries), w(kQueries * kPitch), ds(kQueries, kKeys), w_transposed(w.data, kQueries, kKeys),
+        ds_transposed(ds.row(0), kQueries, kKeys) {}
 };
 
 // The gradients of one block of keys [key, key + block) that flow through queries [begin, begin + rows) of head h.
-template <class T>
+template <class Format, class T>
 struct BackwardBlock {
   const AttentionGradArgs& args;
   const Sizes& z;
   const Visible<T>& visible;
   const T* delta;      // per query of this head: sum(grad * out)
   const Dropout& dropout;
-  BackwardBuffers<T>& b;
+  BackwardBuffers<Format, T>& b;
   int64_t n, h, key, block;
 
   // Fills w and ds; panels of queries that see nothing of the block hold zeros.
   void probabilities(int64_t begin, int64_t rows) const {
-    constexpr int64_t R = kPanelRows, V = Vec<T>::lanes, C = Tile<T>::columns;
-    const int64_t padded_rows = round_up(rows, R);
+    constexpr int64_t V = Vec<T>::lanes, C = Tile<T>::columns;
     const AttentionArgs& a = args.forward;
     const T* log_sum = a.log_sum.as<T>() + (n * z.H + h) * z.L;
     alignas(64) T factors[kKeys];
-    for (int64_t p = 0; p < rows; p += R) {
-      const int64_t r = min64(R, rows - p), first = begin + p;
+    for (int64_t p = 0, r; p < rows; p += r) {
+      const int64_t first = begin + p;
+      r = rows_at_once<Format>(visible, first, rows - p, key, block);
       const int64_t seen = visible.keys(first + r - 1, key, block), padded = round_up(seen, V);
       if (seen > 0) {
-        panel_scores(b.q.data + p * kPitch, padded_rows, b.keys.data, z.E, b.w.data + p * kPitch, r, seen);
-        panel_scores(b.g.data + p * kPitch, padded_rows, b.values.data, z.F, b.ds.data + p * kPitch, r, seen);
+        multiply(b.q, p, b.keys, z.E, b.w.data + p * kPitch, kPitch, r, round_up(seen, C), false);
+        multiply(b.g, p, b.values, z.F, b.ds.row(p), kPitch, r, round_up(seen, C), false);
       }
       for (int64_t i = 0; i < r; ++i) {
-        T *s = b.w.data + (p + i) * kPitch, *d = b.ds.data + (p + i) * kPitch;
+        T *s = b.w.data + (p + i) * kPitch, *d = b.ds.row(p + i);
         const int64_t q = first + i;
         if (seen > 0) {
           visible.apply(s, q, key, seen, padded);
@@ -273,26 +226,26 @@ struct BackwardBlock {
 
   // dv and dk of this block's keys; `accumulate` unless these queries are the first.
   void keys_and_values(int64_t begin, int64_t rows, bool accumulate) const {
-    constexpr int64_t R = kPanelRows, C = Tile<T>::columns;
-    const int64_t group = z.group(h);
-    for (int64_t j = 0; j < block; j += R) {
-      const int64_t r = min64(R, block - j);
-      // Queries before the first that sees key j hold zeros.
-      const int64_t skip = min64(rows, max64(0, visible.first_query(key + j) - begin));
+    const int64_t group = z.group(h), together = kTogether<Format> * kPanelRows;
+    // Queries before the first that sees key j hold zeros.
+    const auto first = [&](int64_t j) { return min64(rows, max64(0, visible.first_query(key + j) - begin)); };
+    b.w_transposed.pack(rows, block);
+    b.ds_transposed.pack(rows, block);
+    for (int64_t j = 0; j < block; j += together) {
+      const int64_t r = min64(together, block - j);
       T *dv = row_of<T>(args.dv, n, group, key + j), *dk = row_of<T>(args.dk, n, group, key + j);
-      panel_product<T, true>(b.w.data + skip * kPitch + j, b.g_right.data + skip * C, rows * C, rows - skip, dv,
-                             args.dv.strides[2], r, z.F, accumulate);
-      panel_product<T, true>(b.ds.data + skip * kPitch + j, b.q_right.data + skip * C, rows * C, rows - skip, dk,
-                             args.dk.strides[2], r, z.E, accumulate);
+      multiply_transposed(b.w_transposed, j, b.g_right, rows, dv, args.dv.strides[2], r, z.F, accumulate, first);
+      multiply_transposed(b.ds_transposed, j, b.q_right, rows, dk, args.dk.strides[2], r, z.E, accumulate, first);
     }
   }
 
   void queries(T* dq, int64_t ld, int64_t begin, int64_t rows, bool accumulate) const {
-    constexpr int64_t R = kPanelRows, C = Tile<T>::columns;
-    for (int64_t p = 0; p < rows; p += R) {
-      const int64_t r = min64(R, rows - p), seen = visible.keys(begin + p + r - 1, key, block);
-      if (seen > 0 || !accumulate)
-        panel_product<T, false>(b.ds.data + p * kPitch, b.keys_right.data, block * C, seen, dq + p * ld, ld, r, z.E, accumulate);
+    for (int64_t p = 0, r; p < rows; p += r) {
+      r = rows_at_once<Format>(visible, begin + p, rows - p, key, block);
+      const int64_t seen = visible.keys(begin + p + r - 1, key, block);
+      if (seen == 0 && accumulate) continue;
+      b.ds.pack(p, r, seen);
+      multiply(b.ds, p, b.keys_right, seen, dq + p * ld, ld, r, z.E, accumulate);
     }
   }
 };
@@ -303,25 +256,25 @@ void zero_rows(T* x, int64_t ld, int64_t rows, int64_t columns) {
 }
 
 // All gradients that flow through keys [from, to) of one group of heads. dq(h, i) is where row i of head h goes.
-template <class T, class Dq>
+template <class Format, class T, class Dq>
 void backward_task(const AttentionGradArgs& args, const Sizes& z, const T* delta, int64_t n, int64_t g, int64_t from, int64_t to,
                    const Dq& dq, int64_t dq_ld) {
   const AttentionArgs& a = args.forward;
-  BackwardBuffers<T> b(z.E, z.F);
+  BackwardBuffers<Format, T> b(z.E, z.F);
   const Dropout dropout(a);
   const Rows<T> k = head<T>(a.k, n, g), v = head<T>(a.v, n, g);
   const int64_t heads = z.H / z.G;
   for (int64_t key = from; key < to; key += kKeys) {
     const int64_t block = min64(kKeys, to - key);
     const Rows<T> k_block{k.at(key), k.row, k.column};
-    pack_right_transposed<T>(k_block, block, z.E, b.keys.data);
-    pack_right<T>(k_block, block, z.E, b.keys_right.data);
-    pack_right_transposed<T>({v.at(key), v.row, v.column}, block, z.F, b.values.data);
+    b.keys.fill_transposed(k_block, block, z.E);
+    b.keys_right.fill(k_block, block, z.E);
+    b.values.fill_transposed({v.at(key), v.row, v.column}, block, z.F);
     bool touched = false;
     for (int64_t h = g * heads; h < (g + 1) * heads; ++h) {
       const Visible<T> visible(a, n, h);
       const Rows<T> q = head<T>(a.q, n, h), grad = head<T>(args.grad, n, h);
-      const BackwardBlock<T> at{args, z, visible, delta + (n * z.H + h) * z.L, dropout, b, n, h, key, block};
+      const BackwardBlock<Format, T> at{args, z, visible, delta + (n * z.H + h) * z.L, dropout, b, n, h, key, block};
       for (int64_t i = 0; i < z.L; i += kQueries) {
         const int64_t rows = min64(kQueries, z.L - i);
         if (visible.keys(i + rows - 1, key, block) == 0) {
@@ -329,10 +282,10 @@ void backward_task(const AttentionGradArgs& args, const Sizes& z, const T* delta
           continue;
         }
         const Rows<T> q_block{q.at(i), q.row, q.column}, g_block{grad.at(i), grad.row, grad.column};
-        pack_left<T>(q_block, rows, z.E, static_cast<T>(a.scale * 1.44269504088896340736), b.q.data);
-        pack_left<T>(g_block, rows, z.F, T(1), b.g.data);
-        pack_right<T>(q_block, rows, z.E, b.q_right.data);
-        pack_right<T>(g_block, rows, z.F, b.g_right.data);
+        b.q.fill(q_block, rows, z.E, static_cast<T>(a.scale * 1.44269504088896340736));
+        b.g.fill(g_block, rows, z.F, T(1));
+        b.q_right.fill(q_block, rows, z.E);
+        b.g_right.fill(g_block, rows, z.F);
         at.probabilities(i, rows);
         at.keys_and_values(i, rows, touched);
         at.queries(dq(h, i), dq_ld, i, rows, key != from);
@@ -369,9 +322,8 @@ void row_products(const AttentionGradArgs& args, const Sizes& z, T* delta) {
   });
 }
 
-template <class T>
-void backward(const AttentionGradArgs& args) {
-  const Sizes z(args.forward);
+template <class Format, class T>
+void backward(const AttentionGradArgs& args, const Sizes& z) {
   const int64_t rows = z.N * z.H * z.L, groups = z.N * z.G, blocks = ceil_div(z.S, kKeys);
   Scratch<T> delta(rows);
   row_products<T>(args, z, delta.data);
@@ -383,14 +335,15 @@ void backward(const AttentionGradArgs& args) {
   Scratch<T> copies(max64(1, (chunks - 1) * rows * z.E));
   const int64_t ld = args.dq.strides[2];
   parallel_for(groups * chunks, z.grain(groups * chunks), [&](int64_t begin, int64_t end) {
+    [[maybe_unused]] const Registers<Format> registers{};
     for (int64_t t = begin; t < end; ++t) {
       const int64_t n = t / chunks / z.G, g = t / chunks % z.G, c = t % chunks, from = c * length;
       const int64_t to = min64(z.S, from + length);
       const auto copy = [&](int64_t h, int64_t i) { return copies.data + (((c - 1) * z.N + n) * z.H + h) * z.L * z.E + i * z.E; };
       if (c == 0)
-        backward_task<T>(args, z, delta.data, n, g, from, to, [&](int64_t h, int64_t i) { return row_of<T>(args.dq, n, h, i); }, ld);
+        backward_task<Format, T>(args, z, delta.data, n, g, from, to, [&](int64_t h, int64_t i) { return row_of<T>(args.dq, n, h, i); }, ld);
       else if (from < z.S)
-        backward_task<T>(args, z, delta.data, n, g, from, to, copy, z.E);
+        backward_task<Format, T>(args, z, delta.data, n, g, from, to, copy, z.E);
       else
         for (int64_t h = g * (z.H / z.G); h < (g + 1) * (z.H / z.G); ++h) zero_rows(copy(h, 0), z.E, z.L, z.E);
     }
@@ -432,10 +385,20 @@ void check(const AttentionArgs& a) {
   for (int i = 0; i < 4; ++i) PYDL_CHECK(a.mask.shape[i] == full[i] || a.mask.shape[i] == 1, "the mask does not broadcast");
 }
 
+// f(format, number) with the format of the products and a number of the operands' type.
+template <class F>
+void with_type_and_format(const AttentionArgs& a, const F& f) {
+  const Sizes z(a);
+  const auto with_format_of = [&](auto number) {
+    with_attention_format<decltype(number)>(z.L, z.S, min64(z.E, z.F), [&](auto format) { f(format, number); });
+  };
+  a.q.dtype == DType::f32 ? with_format_of(float{}) : with_format_of(double{});
+}
+
 void attention_forward_impl(const AttentionArgs& a) {
   check(a);
   if (a.log_sum.size() == 0) return;
-  a.q.dtype == DType::f32 ? forward<float>(a) : forward<double>(a);
+  with_type_and_format(a, [&](auto format, auto number) { forward<decltype(format), decltype(number)>(a, Sizes(a)); });
 }
 
 void attention_backward_impl(const AttentionGradArgs& args) {
@@ -457,7 +420,7 @@ void attention_backward_impl(const AttentionGradArgs& args) {
                               : zero_rows(row_of<double>(args.dq, t / z.L / z.H, t / z.L % z.H, t % z.L), 0, 1, z.E);
     return;
   }
-  a.q.dtype == DType::f32 ? backward<float>(args) : backward<double>(args);
+  with_type_and_format(a, [&](auto format, auto number) { backward<decltype(format), decltype(number)>(args, z); });
 }
 
 PYDL_REGISTER(attention_forward, attention_forward_impl);

@@ -1,82 +1,12 @@
-// The inner loops of attention: register-blocked products of small matrices in cache, packing, exp2, masks and dropout.
-// Internal linkage: compiled per instruction set.
+// The inner loops of attention that are no products: exp2, masks and dropout. Internal linkage: compiled per instruction set.
 #pragma once
 #include "core/philox_lanes.h"
 #include "core/simd_math.h"
 #include "cpu/attention.h"
-#include "cpu/gemm.h"
+#include "cpu/attention_products.h"
 
 namespace pydl {
 namespace {
-
-// Keys per block: whole tiles both as rows (gradients of keys and values) and as columns (scores).
-#if defined(__AVX512F__)
-constexpr int64_t kKeys = 224;
-#else
-constexpr int64_t kKeys = 240;
-#endif
-static_assert(kKeys % kPanelRows == 0 && kKeys % Tile<float>::columns == 0 && kKeys <= kBlockK && kKeys % 4 == 0);
-
-// c[i][j] (+)= sum over k of A(i, k) b[k][j] for R rows and one panel of columns. A(i, k) is a[i * kPitch + k], or
-// a[k * kPitch + i] when kTransposed; b has rows of Tile::columns; `columns` of them are written.
-template <class T, int64_t R, bool kTransposed>
-[[gnu::noinline]] void tile_product(const T* __restrict a, const T* __restrict b, int64_t kc, T* __restrict c, int64_t ldc,
-                                    int64_t rows, int64_t columns, bool accumulate) {
-  using V = Vec<T>;
-  constexpr int64_t C = kPanelVectors, L = V::lanes;
-  V sum[R][C];
-#pragma GCC unroll 14
-  for (int64_t i = 0; i < R; ++i)
-#pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
-  for (int64_t k = 0; k < kc; ++k) {
-    V vb[C];
-#pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * C * L + j * L);
-#pragma GCC unroll 14
-    for (int64_t i = 0; i < R; ++i) {
-      const V va = V::splat(kTransposed ? a[k * kPitch + i] : a[i * kPitch + k]);
-#pragma GCC unroll 2
-      for (int64_t j = 0; j < C; ++j) sum[i][j] = fma(va, vb[j], sum[i][j]);
-    }
-  }
-  if (columns == C * L) {
-#pragma GCC unroll 14
-    for (int64_t i = 0; i < R; ++i) {
-      if (i >= rows) break;
-#pragma GCC unroll 2
-      for (int64_t j = 0; j < C; ++j) {
-        T* to = c + i * ldc + j * L;
-        (accumulate ? sum[i][j] + V::load(to) : sum[i][j]).store(to);
-      }
-    }
-    return;
-  }
-#pragma GCC unroll 14
-  for (int64_t i = 0; i < R; ++i) {
-    if (i >= rows) break;
-#pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) {
-      const int64_t n = columns - j * L;
-      if (n <= 0) break;
-      T* to = c + i * ldc + j * L;
-      (accumulate ? sum[i][j] + V::load_n(to, n) : sum[i][j]).store_n(to, n);
-    }
-  }
-}
-
-// All columns of one panel of rows: c[rows][columns] (+)= A b; panels of b are `b_stride` elements apart.
-template <class T, bool kTransposed>
-void panel_product(const T* a, const T* b, int64_t b_stride, int64_t kc, T* c, int64_t ldc, int64_t rows, int64_t columns,
-                   bool accumulate) {
-  constexpr int64_t C = Tile<T>::columns;
-  const auto tile = rows > 8 || kPanelRows < 8 ? tile_product<T, kPanelRows, kTransposed>
-                    : rows > 4                 ? tile_product<T, 8, kTransposed>
-                    : rows > 1                 ? tile_product<T, 4, kTransposed>
-                                               : tile_product<T, 1, kTransposed>;
-  for (int64_t j = 0; j < columns; j += C)
-    tile(a, b + j / C * b_stride, kc, c + j, ldc, rows, min64(C, columns - j), accumulate);
-}
 
 // 2^x for x <= 0; exactly 0 below -126 (and for -inf). float32: polynomial of the Cephes library's exp2f on [-1/2, 1/2].
 PYDL_INLINE Vec<float> exp2_negative(Vec<float> x) {
@@ -90,70 +20,6 @@ PYDL_INLINE Vec<float> exp2_negative(Vec<float> x) {
   return select(x < -126.0, Vec<float>::zero(), p * power);
 }
 PYDL_INLINE Vec<double> exp2_negative(Vec<double> x) { return per_lane(x, [](double a) { return std::exp2(a); }); }
-
-// ---------------------------------------------------------------------------------------------------- packing
-// Rows of a matrix with a row and a column stride.
-template <class T>
-struct Rows {
-  const T* data;
-  int64_t row, column;
-  const T* at(int64_t i) const { return data + i * row; }
-};
-
-// As the left operand: n rows of E elements, times `factor`, in blocks of kBlockK columns and panels of kPanelRows rows; rows
-// beyond n in the last panel are zero. Element (i, e) of block e / kBlockK is at (block * padded_rows + i) * kPitch + e % kBlockK.
-template <class T>
-void pack_left(const Rows<T>& x, int64_t n, int64_t E, T factor, T* to) {
-  using V = Vec<T>;
-  const int64_t padded = ceil_div(n, kPanelRows) * kPanelRows;
-  for (int64_t e0 = 0; e0 < E; e0 += kBlockK, to += padded * kPitch) {
-    const int64_t kc = min64(kBlockK, E - e0);
-    for (int64_t i = 0; i < padded; ++i) {
-      T* row = to + i * kPitch;
-      if (i >= n) {
-        std::memset(row, 0, static_cast<size_t>(kc) * sizeof(T));
-      } else if (x.column == 1) {
-        const T* from = x.at(i) + e0;
-        for (int64_t e = 0; e < kc; e += V::lanes) {
-          const int64_t m = min64(V::lanes, kc - e);
-          (V::load_n(from + e, m) * V::splat(factor)).store_n(row + e, m);
-        }
-      } else {
-        for (int64_t e = 0; e < kc; ++e) row[e] = x.at(i)[(e0 + e) * x.column] * factor;
-      }
-    }
-  }
-}
-constexpr int64_t left_size(int64_t n, int64_t E) {
-  return ceil_div(n, kPanelRows) * kPanelRows * kPitch * max64(1, ceil_div(E, kBlockK));
-}
-
-// As the right operand: n rows of F elements in panels of Tile::columns columns, n rows each.
-template <class T>
-void pack_right(const Rows<T>& x, int64_t n, int64_t F, T* to) {
-  using V = Vec<T>;
-  constexpr int64_t C = Tile<T>::columns;
-  for (int64_t f = 0; f < F; f += C, to += n * C) {
-    const int64_t columns = min64(C, F - f);
-    if (x.column != 1 || columns < C) {
-      pack_b_strided(to, x.data + f * x.column, x.row, x.column, columns, n);
-      continue;
-    }
-    for (int64_t i = 0; i < n; ++i)
-      for (int64_t j = 0; j < C; j += V::lanes) V::load(x.at(i) + f + j).store(to + i * C + j);
-  }
-}
-template <class T>
-constexpr int64_t right_size(int64_t n, int64_t F) {
-  return ceil_div(F, Tile<T>::columns) * Tile<T>::columns * n;
-}
-
-// As the right operand transposed: n rows of E elements become panels of Tile::columns rows each, [E][columns].
-template <class T>
-void pack_right_transposed(const Rows<T>& x, int64_t n, int64_t E, T* to) {
-  constexpr int64_t C = Tile<T>::columns;
-  for (int64_t i0 = 0; i0 < n; i0 += C, to += E * C) pack_b_strided(to, x.at(i0), x.column, x.row, min64(C, n - i0), E);
-}
 
 // ---------------------------------------------------------------------------------------------------- masks
 // scores[j] becomes -inf where allowed[j] is false.
@@ -223,6 +89,15 @@ struct Visible {
     for (int64_t j = seen; j < padded; ++j) scores[j] = none;
   }
 };
+
+// How many of `rows` queries from i on a product takes at once: a panel, or two on tiles if they see as many of these keys.
+template <class Format, class T>
+int64_t rows_at_once(const Visible<T>& visible, int64_t i, int64_t rows, int64_t key, int64_t block) {
+  constexpr int64_t one = kPanelRows, most = kTogether<Format> * kPanelRows;
+  if (rows <= one || most == one) return min64(rows, one);
+  const int64_t all = min64(rows, most);
+  return visible.keys(i + one - 1, key, block) == visible.keys(i + all - 1, key, block) ? all : one;
+}
 
 // ---------------------------------------------------------------------------------------------------- dropout
 // The numbers of `blocks` blocks (rounded up to kWide) from counter `first` on, block after block.
