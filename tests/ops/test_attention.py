@@ -5,9 +5,12 @@ import pytest
 from records import ISAS, OpRecord, assert_close, draw, instruction_set, run_records, threads
 
 import pydl
+from pydl import _core
 from pydl.autograd import gradcheck
 from pydl.errors import ArgumentError, DTypeError, ShapeError
 from pydl.ops import multi_head_attention, scaled_dot_product_attention, split_rows
+
+sdpa = scaled_dot_product_attention
 
 
 def plain(q, k, v, mask=None, causal=False, offset=0, factors=1.0, scale=None):
@@ -150,8 +153,6 @@ def test_extreme_scores():
 
 def dropout_factors(p, n, h, length, keys, seed, offset=0):
     """The factors as the kernel's contract says: element (row, key) is number key % 4 of block row * ceil(keys / 4) + key / 4."""
-    from pydl import _core
-
     blocks = -(-keys // 4)
     numbers = np.array([_core.philox_block(seed, offset + i, 0) for i in range(n * h * length * blocks)], np.uint32)
     u = numbers.reshape(n, h, length, 4 * blocks)[..., :keys]
@@ -192,6 +193,105 @@ def test_threads_change_no_bit(batch, causal):
             (out * out).sum().backward()
             found.append([x.numpy().tobytes() for x in (out.detach(), q.grad, k.grad, v.grad)])
     assert found[0] == found[1] == found[2]
+
+
+# ---------------------------------------------------------------- products in bfloat16
+needs_bfloat16 = pytest.mark.skipif(bool(_core.why_no_bfloat16()), reason=f"autocast: {_core.why_no_bfloat16()}")
+MASK = masked((2, 1, 150, 171))
+MASK[1, 0, 3] = False
+BFLOAT16_CASES = [
+    ((2, 2, 100, 64), (2, 2, 230, 64), 64, {}), ((1, 2, 300, 64), (1, 2, 301, 64), 70, {"is_causal": True}),
+    ((1, 1, 65, 300), (1, 1, 77, 300), 33, {}), ((1, 4, 130, 31), (1, 2, 241, 31), 65, {"enable_gqa": True}),
+    ((2, 2, 150, 40), (2, 2, 171, 40), 48, {"attn_mask": MASK}),
+    ((2, 2, 150, 40), (2, 2, 171, 40), 48, {"attn_mask": MASK, "is_causal": True, "causal_offset": 21, "dropout_p": 0.3}),
+]  # fmt: skip
+
+
+def attend(arrays, g, dtype=np.float32, autocast=False, **options):
+    """The output and the gradients of all arrays: query, key, value, and an additive mask where there are four."""
+    q, k, v, *bias = (pydl.from_numpy(a.astype(dtype)).requires_grad_() for a in arrays)
+    if bias:
+        options["attn_mask"] = bias[0]
+    with pydl.autocast(enabled=autocast):
+        out = sdpa(q, k, v, **options, generator=pydl.Generator(5))
+    out.backward(pydl.from_numpy(g.astype(dtype)))
+    return [x.numpy() for x in (out.detach(), q.grad, k.grad, v.grad, *(b.grad for b in bias))]
+
+
+def relative_errors(found, exact):
+    return [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(found, exact, strict=True)]
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(("q", "k", "f", "options"), BFLOAT16_CASES)
+def test_products_in_bfloat16(q, k, f, options):
+    """Factors are rounded (2^-9 at most), softmax and sums are float32: as accurate as other products of bfloat16 numbers."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s) for s in (q, k, (*k[:3], f))]
+    g = rng.standard_normal((*q[:3], f))
+    exact = attend(arrays, g, np.float64, **options)
+    for e in relative_errors(attend(arrays, g, autocast=True, **options), exact):
+        assert 5e-4 < e < 8e-3
+    for e in relative_errors(attend(arrays, g, autocast=False, **options), exact):
+        assert e < 2e-6
+
+
+@needs_bfloat16
+def test_bfloat16_with_an_additive_mask():
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s) for s in ((2, 2, 90, 64), (2, 2, 99, 64), (2, 2, 99, 64), (2, 1, 90, 99))]
+    arrays[3][0, 0, 5], arrays[3][1, 0, :, 60:] = -np.inf, -np.inf
+    g = rng.standard_normal((2, 2, 90, 64))
+    found, exact = attend(arrays, g, autocast=True), attend(arrays, g, np.float64)
+    for e in relative_errors(found, exact):
+        assert 5e-4 < e < 8e-3
+    assert not found[0][0, :, 5].any()
+    assert not found[4][1, 0, :, 60:].any()
+
+
+@needs_bfloat16
+def test_bfloat16_with_scores_far_apart():
+    """Backward takes the scores of forward, rounded as there: probabilities add up to 1, whatever the scores."""
+    rng = np.random.default_rng(0)
+    q, k = (10 * rng.standard_normal((1, 1, 90, 64)) for _ in range(2))
+    v, g = np.ones((1, 1, 90, 64)), np.full((1, 1, 90, 64), 2.0)
+    out, *_, dv = attend([q, k, v], g, autocast=True)
+    np.testing.assert_allclose(out, 1.0, rtol=4e-3)  # weights are rounded, their sum is not
+    np.testing.assert_allclose(dv.sum(), g.sum(), rtol=4e-3)
+
+
+@needs_bfloat16
+def test_few_queries_or_keys_stay_in_float32():
+    rng = np.random.default_rng(0)
+    for queries, keys in ((40, 200), (200, 40)):
+        arrays = [rng.standard_normal((1, 2, n, 64)) for n in (queries, keys, keys)]
+        g = rng.standard_normal((1, 2, queries, 64))
+        for low, high in zip(attend(arrays, g, autocast=True), attend(arrays, g), strict=True):
+            np.testing.assert_array_equal(low, high)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("options", [{}, {"is_causal": True, "dropout_p": 0.2}])
+def test_threads_change_no_bit_in_bfloat16(options):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal((2, 2, n, 64)) for n in (333, 500, 500)]
+    g = rng.standard_normal((2, 2, 333, 64))
+    results = []
+    for n in (1, 2, 5):
+        with threads(n):
+            results.append([x.tobytes() for x in attend(arrays, g, autocast=True, **options)])
+    assert results[0] == results[1] == results[2]
+
+
+@needs_bfloat16
+def test_multi_head_in_bfloat16():
+    """On projections, heads side by side, as by single heads."""
+    projected = np.random.default_rng(0).standard_normal((2, 80, 3 * 128)).astype(np.float32)
+    with pydl.autocast():
+        found = multi_head_attention([pydl.from_numpy(projected)], 2, batch_first=True).numpy()
+        q, k, v = projected.reshape(2, 80, 3, 2, 64).transpose(2, 0, 3, 1, 4)
+        heads = sdpa(*(pydl.from_numpy(np.ascontiguousarray(x)) for x in (q, k, v))).numpy()
+    np.testing.assert_array_equal(found, heads.transpose(0, 2, 1, 3).reshape(2, 80, 128))
 
 
 def test_memory_grows_linearly():
@@ -243,8 +343,6 @@ def test_split_rows():
     with pytest.raises(ShapeError, match=r"\[split_rows\] sizes \(2, 2\) add up to 4"):
         split_rows(x, 2, 2)
 
-
-sdpa = scaled_dot_product_attention
 
 
 def z(*shape, **options):

@@ -291,3 +291,79 @@ def test_recurrent_steps_of_an_odd_sequence(kind, odd):
         with threads(n):
             for one, other in zip(found, recurrent(kind, "amx", **odd), strict=True):
                 np.testing.assert_array_equal(one, other)
+
+
+def attend(isa, arrays, g, dtype=np.float32, **options):
+    """The output of attention and the gradients of query, key and value."""
+    q, k, v = (pydl.from_numpy(a.astype(dtype)).requires_grad_() for a in arrays)
+    with instruction_set(isa):
+        out = pydl.ops.scaled_dot_product_attention(q, k, v, **options, generator=pydl.Generator(5))
+        out.backward(pydl.from_numpy(g.astype(dtype)))
+    return [x.numpy() for x in (out.detach(), q.grad, k.grad, v.grad)]
+
+
+ATTENTION = [
+    ((2, 2, 100, 64), (2, 2, 230, 64), 64, {}), ((1, 2, 300, 64), (1, 2, 300, 64), 70, {"is_causal": True}),
+    ((1, 1, 65, 300), (1, 1, 77, 300), 65, {}), ((1, 4, 130, 66), (1, 2, 241, 66), 64, {"enable_gqa": True}),
+    ((1, 2, 90, 64), (1, 2, 120, 64), 64, {"attn_mask": draw(90, 120) > -0.5, "dropout_p": 0.3, "is_causal": True,
+                                            "causal_offset": 30}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("q", "k", "f", "options"), ATTENTION)
+def test_attention(q, k, f, options, precision):
+    arrays, g = (draw(*q), draw(*k, seed=1), draw(*k[:3], f, seed=2)), draw(*q[:3], f, seed=3)
+    exact = attend("avx512", arrays, g, np.float64, **options)
+    vectors, found = (attend(isa, arrays, g, **options) for isa in ("avx512", "amx"))
+    for low, other, value in zip(found, vectors, exact, strict=True):
+        assert not np.array_equal(low, other), "not on tiles"
+        if precision == "highest":
+            assert error(low, value) < error(other, value)
+        else:
+            assert 1e-6 < error(low, value) < 1.5e-5
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3.4e38])
+@pytest.mark.parametrize("factor", range(4))
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_to_infinities(value, factor, causal, precision):
+    """In one element of query, key, value or the gradient: what becomes infinite or NaN is what does in float32."""
+    arrays = [draw(1, 1, n, 64, seed=i) for i, n in enumerate((100, 250, 250, 100))]
+    arrays[factor][0, 0, 70, 20] = value
+    found, vectors = (attend(isa, arrays[:3], arrays[3], is_causal=causal) for isa in ("amx", "avx512"))
+    for low, other in zip(found, vectors, strict=True):
+        finite = np.isfinite(other)
+        np.testing.assert_array_equal(low[~finite], other[~finite])
+        if not np.isfinite(value):  # with the largest numbers, gradients are what cancelling them left
+            np.testing.assert_allclose(low[finite], other[finite], rtol=1e-4, atol=1e-3 if precision == "high" else 1e-4)
+
+
+@pytest.mark.parametrize("scales", [(1e-30, 1e30, 1, 1), (1, 1, 1e-30, 1), (1, 1, 1, 1e-25), (1, 1, 1e-20, 1e-15),
+                                    (3e-40, 1, 1, 1)])
+def test_attention_to_small_numbers(scales):
+    """Query, key, value and gradient, some of their rows, so small that their pieces would be 0."""
+    arrays = [draw(1, 1, n, 64, seed=i) for i, n in enumerate((100, 90, 90, 100))]
+    for a, scale in zip(arrays, scales, strict=True):
+        if scale > 1:
+            a *= np.float32(scale)
+        else:
+            a[:, :, 10:40] *= np.float32(scale)
+    if scales[1] > 1:
+        arrays[0][:, :, :10] *= np.float32(scales[0])
+        arrays[0][:, :, 40:] *= np.float32(scales[0])
+    exact = attend("avx512", arrays[:3], arrays[3], np.float64)
+    found, vectors = (attend(isa, arrays[:3], arrays[3]) for isa in ("amx", "avx512"))
+    for low, other, value in zip(found, vectors, exact, strict=True):
+        for rows in (np.s_[10:40], np.s_[41:]):
+            assert error(low[0, 0, rows], value[0, 0, rows]) < max(1e-6, 1.5 * error(other[0, 0, rows], value[0, 0, rows]))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_has_the_same_bits_for_any_number_of_threads(causal, precision):
+    arrays, g = [draw(1, 2, n, 64, seed=i) for i, n in enumerate((150, 500, 500))], draw(1, 2, 150, 64, seed=3)
+    arrays[2][0, 1, 300, 5] = np.inf
+    results = []
+    for n in (1, 2, 5):
+        with threads(n):
+            results.append([x.tobytes() for x in attend("amx", arrays, g, is_causal=causal, dropout_p=0.1)])
+    assert results[0] == results[1] == results[2]
