@@ -51,7 +51,7 @@ struct Running {
 
 // Scores become exponentials relative to the largest score so far; earlier sums are brought to the same base.
 template <class T>
-void online_softmax(T* s, int64_t padded, T* top, T* sum, T* out, int64_t ld) {
+PYDL_INLINE void online_softmax(T* s, int64_t padded, T* top, T* sum, T* out, int64_t ld) {
   using V = Vec<T>;
   V most = V::load(s);
   for (int64_t j = V::lanes; j < padded; j += V::lanes) most = max(V::load(s + j), most);
@@ -77,9 +77,8 @@ void online_softmax(T* s, int64_t padded, T* top, T* sum, T* out, int64_t ld) {
 template <class Format, class T>
 void forward_task(const AttentionArgs& a, const Sizes& z, int64_t n, int64_t h, int64_t begin, int64_t end) {
   constexpr int64_t R = kPanelRows, L = Vec<T>::lanes, C = Tile<T>::columns;
-  constexpr bool plain = std::is_same_v<Format, Numbers<T>>;
   const int64_t rows = end - begin, padded_rows = round_up(rows, R), ld = round_up(z.F, C);
-  const bool few = plain && rows <= kFew && z.E <= kBlockK && a.k.strides[3] == 1 && a.v.strides[3] == 1;
+  const bool few = kPlain<Format, T> && rows <= kFew && z.E <= kBlockK && a.k.strides[3] == 1 && a.v.strides[3] == 1;
   const int64_t packed = few ? 0 : min64(kKeys, z.S);
   const Left<Format, T> q(rows, z.E), weights(kTogether<Format> * R, packed);
   Right<Format, T> keys(packed, z.E), values(z.F, packed);
@@ -154,7 +153,7 @@ void forward(const AttentionArgs& a, const Sizes& z) {
 
 // One row: scores s and products d = g V^T become W and scale * dS.
 template <class T>
-void probability_row(T* s, T* d, int64_t padded, T log_sum, T delta, T scale, const T* factors, T* dmask, int64_t seen) {
+PYDL_INLINE void probability_row(T* s, T* d, int64_t padded, T log_sum, T delta, T scale, const T* factors, T* dmask, int64_t seen) {
   using V = Vec<T>;
   const V shift = V::splat(log_sum), mean = V::splat(delta);
   for (int64_t j = 0; j < padded; j += V::lanes) {

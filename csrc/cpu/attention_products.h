@@ -127,28 +127,40 @@ void pack_right_transposed(const Rows<T>& x, int64_t n, int64_t E, T* to) {
 }
 
 // ---------------------------------------------------------------------------------------------------- factors
+template <class Format, class T>
+constexpr bool kPlain = std::is_same_v<Format, Numbers<T>>;
+
+// Room for what a format makes of numbers: none for numbers as they are.
+template <class T>
+struct NoRoom {
+  static constexpr T* data = nullptr;
+  explicit NoRoom(int64_t) {}
+};
+template <class Format, class T>
+using Packed = std::conditional_t<kPlain<Format, T>, NoRoom<T>, Scratch<T>>;
+
 // The left factor: rows of numbers, [panel of kPanelRows][block of kBlockK columns][row][kPitch], and behind the same panels of
 // what the format makes of them.
 template <class Format, class T>
 struct Left {
   static constexpr int64_t R = kPanelRows, kPanel = PanelSize<Format, T, false>::a;
-  static constexpr bool plain = std::is_same_v<Format, Numbers<T>>;
   int64_t blocks;
-  Scratch<T> numbers, packed;
+  Scratch<T> numbers;
+  Packed<Format, T> packed;
 
   Left(int64_t rows, int64_t depth)
       : blocks(max64(1, ceil_div(depth, kBlockK))), numbers(ceil_div(rows, R) * blocks * Tile<T>::a_panel),
-        packed(plain ? 0 : ceil_div(rows, R) * blocks * kPanel) {}
+        packed(ceil_div(rows, R) * blocks * kPanel) {}
 
   T* row(int64_t i, int64_t block = 0) const {
     return numbers.data + (i / R * blocks + block) * Tile<T>::a_panel + i % R * kPitch;
   }
   // The panel of the format that begins with row i.
-  const T* panel(int64_t i) const { return plain ? row(i) : packed.data + i / R * blocks * kPanel; }
+  const T* panel(int64_t i) const { return kPlain<Format, T> ? row(i) : packed.data + i / R * blocks * kPanel; }
 
   // Rows [begin, begin + n), of which `depth` numbers count, in the format; `begin` is the first of a panel.
   void pack(int64_t begin, int64_t n, int64_t depth) const {
-    if constexpr (!plain)
+    if constexpr (!kPlain<Format, T>)
       for (int64_t i = begin; i < begin + n; i += R)
         for (int64_t b = 0; b < ceil_div(depth, kBlockK); ++b) {
           const int64_t rows = min64(R, begin + n - i), kc = min64(kBlockK, depth - b * kBlockK);
@@ -192,13 +204,11 @@ struct Left {
 template <class Format, class T>
 struct LeftTransposed {
   static constexpr int64_t R = kPanelRows, kPanel = PanelSize<Format, T, false>::a;
-  static constexpr bool plain = std::is_same_v<Format, Numbers<T>>;
   const T* numbers;
-  Scratch<T> packed;
+  Packed<Format, T> packed;
 
   LeftTransposed(const T* numbers_, int64_t rows, int64_t columns)
-      : numbers(numbers_),
-        packed(plain ? 0 : Format::tiled ? ceil_div(columns, R) * kPanel : ceil_div(rows, Format::step) * kPitch) {}
+      : numbers(numbers_), packed(Format::tiled ? ceil_div(columns, R) * kPanel : ceil_div(rows, Format::step) * kPitch) {}
 
   void pack([[maybe_unused]] int64_t rows, [[maybe_unused]] int64_t columns) const {
     if constexpr (Format::tiled) {
@@ -211,7 +221,7 @@ struct LeftTransposed {
           transpose_square(numbers + k * kPitch + j, kPitch, min64(L, rows - k), n, turned + k, kPitch, true);
         split_panel_rows<Format::pieces>(turned, kPitch, rows, packed.data + j / R * kPanel);
       }
-    } else if constexpr (!plain) {
+    } else if constexpr (!kPlain<Format, T>) {
       Format::pack_columns(numbers, kPitch, rows, packed.data);
     }
   }
@@ -221,12 +231,12 @@ struct LeftTransposed {
 template <class Format, class T>
 struct Right {
   static constexpr int64_t C = Tile<T>::columns;
-  static constexpr bool plain = std::is_same_v<Format, Numbers<T>>;
   int64_t depth = 0;
-  Scratch<T> numbers, packed;
+  Scratch<T> numbers;
+  Packed<Format, T> packed;
 
   Right(int64_t columns, int64_t most_depth)
-      : numbers(round_up(columns, C) * most_depth), packed(plain ? 0 : ceil_div(columns, C) * stride(most_depth)) {}
+      : numbers(round_up(columns, C) * most_depth), packed(ceil_div(columns, C) * stride(most_depth)) {}
 
   static constexpr int64_t stride(int64_t depth) {
     return Format::tiled ? ceil_div(depth, kBlockK) * PanelSize<Format, T, false>::b : ceil_div(depth, Format::step) * C;
@@ -234,7 +244,7 @@ struct Right {
   int64_t stride() const { return stride(depth); }
   // The panel of column j.
   const T* numbers_of(int64_t j) const { return numbers.data + j / C * depth * C; }
-  const T* panel(int64_t j) const { return plain ? numbers_of(j) : packed.data + j / C * stride(); }
+  const T* panel(int64_t j) const { return kPlain<Format, T> ? numbers_of(j) : packed.data + j / C * stride(); }
 
   // n rows of F elements: a sum over the rows.
   void fill(const Rows<T>& x, int64_t n, int64_t F) {
@@ -251,7 +261,7 @@ struct Right {
 
  private:
   void pack([[maybe_unused]] int64_t columns) const {
-    if constexpr (!plain)
+    if constexpr (!kPlain<Format, T>)
       for (int64_t j = 0; j < columns; j += C) {
         const T* from = numbers_of(j);
         T* to = packed.data + j / C * stride();
@@ -314,7 +324,7 @@ void multiply_transposed(const LeftTransposed<Format, T>& a, int64_t i, const Ri
     }
   } else {
     const int64_t k = first(i) / Format::step;
-    panel_product<Format, T, true>((a.plain ? a.numbers : a.packed.data) + k * kPitch + i, b.panel(0) + k * C, b.stride(),
+    panel_product<Format, T, true>((kPlain<Format, T> ? a.numbers : a.packed.data) + k * kPitch + i, b.panel(0) + k * C, b.stride(),
                                    ceil_div(K, Format::step) - k, c, ldc, rows, columns, accumulate);
   }
 }
