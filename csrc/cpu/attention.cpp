@@ -106,7 +106,7 @@ void forward_task(const AttentionArgs& a, const Sizes& z, int64_t n, int64_t h, 
       if (few)
         few_scores(q.row(p), k_block, z.E, weights.row(0), r, seen);
       else
-        multiply(q, p, keys, z.E, weights.row(0), kPitch, r, round_up(seen, C), false);
+        multiply(q, p, keys, z.E, {{weights.row(0), kPitch, false}, r, round_up(seen, C)});
       for (int64_t i = 0; i < r; ++i) {
         T* s = weights.row(i);
         visible.apply(s, first + i, key, seen, padded);
@@ -118,7 +118,7 @@ void forward_task(const AttentionArgs& a, const Sizes& z, int64_t n, int64_t h, 
         few_sums(weights.row(0), v_block, z.F, out, ld, r, seen);
       } else {
         weights.pack(0, r, seen);
-        multiply(weights, 0, values, seen, out, ld, r, ld, true);
+        multiply(weights, 0, values, seen, {{out, ld, true}, r, ld});
       }
     }
   }
@@ -170,13 +170,15 @@ PYDL_INLINE void probability_row(T* s, T* d, int64_t padded, T log_sum, T delta,
 template <class Format, class T>
 struct BackwardBuffers {
   Right<Format, T> keys, keys_right, values;   // a block of keys: transposed, as it is; of values: transposed
-  Left<Format, T> q, g;                        // a block of queries and of the gradient: left and right factor
-  Right<Format, T> q_right, g_right;
+  Left<Format, T> q;                           // a block of queries and of the gradient: left and right factor
+  Right<Format, T> q_right;
+  Left<Format, T> g;
+  Right<Format, T> g_right;
   Scratch<T> w;                                // probabilities and gradient of the scores of both blocks
   Left<Format, T> ds;
   LeftTransposed<Format, T> w_transposed, ds_transposed;
   BackwardBuffers(int64_t E, int64_t F)
-      : keys(kKeys, E), keys_right(E, kKeys), values(kKeys, F), q(kQueries, E), g(kQueries, F), q_right(E, kQueries),
+      : keys(kKeys, E), keys_right(E, kKeys), values(kKeys, F), q(kQueries, E), q_right(E, kQueries), g(kQueries, F),
         g_right(F, kQueries), w(kQueries * kPitch), ds(kQueries, kKeys), w_transposed(w.data, kQueries, kKeys),
         ds_transposed(ds.row(0), kQueries, kKeys) {}
 };
@@ -203,8 +205,8 @@ struct BackwardBlock {
       r = rows_at_once<Format>(visible, first, rows - p, key, block);
       const int64_t seen = visible.keys(first + r - 1, key, block), padded = round_up(seen, V);
       if (seen > 0) {
-        multiply(b.q, p, b.keys, z.E, b.w.data + p * kPitch, kPitch, r, round_up(seen, C), false);
-        multiply(b.g, p, b.values, z.F, b.ds.row(p), kPitch, r, round_up(seen, C), false);
+        multiply(b.q, p, b.keys, z.E, {{b.w.data + p * kPitch, kPitch, false}, r, round_up(seen, C)});
+        multiply(b.g, p, b.values, z.F, {{b.ds.row(p), kPitch, false}, r, round_up(seen, C)});
       }
       for (int64_t i = 0; i < r; ++i) {
         T *s = b.w.data + (p + i) * kPitch, *d = b.ds.row(p + i);
@@ -233,8 +235,8 @@ struct BackwardBlock {
     for (int64_t j = 0; j < block; j += together) {
       const int64_t r = min64(together, block - j);
       T *dv = row_of<T>(args.dv, n, group, key + j), *dk = row_of<T>(args.dk, n, group, key + j);
-      multiply_transposed(b.w_transposed, j, b.g_right, rows, dv, args.dv.strides[2], r, z.F, accumulate, first);
-      multiply_transposed(b.ds_transposed, j, b.q_right, rows, dk, args.dk.strides[2], r, z.E, accumulate, first);
+      multiply_transposed(b.w_transposed, j, b.g_right, rows, {{dv, args.dv.strides[2], accumulate}, r, z.F}, first);
+      multiply_transposed(b.ds_transposed, j, b.q_right, rows, {{dk, args.dk.strides[2], accumulate}, r, z.E}, first);
     }
   }
 
@@ -244,7 +246,7 @@ struct BackwardBlock {
       const int64_t seen = visible.keys(begin + p + r - 1, key, block);
       if (seen == 0 && accumulate) continue;
       b.ds.pack(p, r, seen);
-      multiply(b.ds, p, b.keys_right, seen, dq + p * ld, ld, r, z.E, accumulate);
+      multiply(b.ds, p, b.keys_right, seen, {{dq + p * ld, ld, accumulate}, r, z.E});
     }
   }
 };

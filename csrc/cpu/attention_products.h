@@ -35,9 +35,9 @@ constexpr int64_t kTogether = Format::tiled ? 2 : 1;
 // ---------------------------------------------------------------------------------------------------- numbers and pairs
 // c[i][j] (+)= sum over k of A(i, k) b[k][j] for R rows and one panel of columns. A(i, k) is a[i * kPitch + k], or
 // a[k * kPitch + i] when kTransposed; b has rows of Tile::columns; `columns` of them are written. With pairs as format, kc and k
-// count pairs.
+// count pairs. (Where the loop lies among cache lines is 1 % of attention's backward pass.)
 template <class Format, class T, int64_t R, bool kTransposed>
-[[gnu::noinline]] void tile_product(const T* __restrict a, const T* __restrict b, int64_t kc, T* __restrict c, int64_t ldc,
+[[gnu::noinline, gnu::aligned(64)]] void tile_product(const T* __restrict a, const T* __restrict b, int64_t kc, T* __restrict c, int64_t ldc,
                                     int64_t rows, int64_t columns, bool accumulate) {
   using V = Vec<T>;
   constexpr int64_t C = kPanelVectors, L = V::lanes;
@@ -102,6 +102,25 @@ struct Rows {
   int64_t row, column;
   const T* at(int64_t i) const { return data + i * row; }
 };
+
+// As a panel of the left operand: n rows of kc elements, times `factor`, kPitch apart; rows beyond n are zero.
+template <class T>
+void pack_left(const Rows<T>& x, int64_t n, int64_t kc, T factor, T* to) {
+  using V = Vec<T>;
+  for (int64_t i = 0; i < kPanelRows; ++i, to += kPitch) {
+    if (i >= n) {
+      std::memset(to, 0, static_cast<size_t>(kc) * sizeof(T));
+    } else if (x.column == 1) {
+      const T* from = x.at(i);
+      for (int64_t e = 0; e < kc; e += V::lanes) {
+        const int64_t m = min64(V::lanes, kc - e);
+        (V::load_n(from + e, m) * V::splat(factor)).store_n(to + e, m);
+      }
+    } else {
+      for (int64_t e = 0; e < kc; ++e) to[e] = x.at(i)[e * x.column] * factor;
+    }
+  }
+}
 
 // As the right operand: n rows of F elements in panels of Tile::columns columns, n rows each.
 template <class T>
@@ -176,26 +195,10 @@ struct Left {
 
   // n rows of `depth` elements of x, times `factor`; rows beyond n in the last panel are zero.
   void fill(const Rows<T>& x, int64_t n, int64_t depth, T factor) const {
-    for (int64_t b = 0; b < ceil_div(depth, kBlockK); ++b)
-      for (int64_t i = 0; i < round_up(n, R); ++i)
-        fill_row(x, i, n, b * kBlockK, min64(kBlockK, depth - b * kBlockK), factor, row(i, b));
+    for (int64_t i = 0; i < n; i += R)
+      for (int64_t e = 0; e < depth; e += kBlockK)
+        pack_left({x.at(i) + e * x.column, x.row, x.column}, min64(R, n - i), min64(kBlockK, depth - e), factor, row(i, e / kBlockK));
     pack(0, n, depth);
-  }
-
- private:
-  static void fill_row(const Rows<T>& x, int64_t i, int64_t n, int64_t e0, int64_t kc, T factor, T* to) {
-    using V = Vec<T>;
-    if (i >= n) {
-      std::memset(to, 0, static_cast<size_t>(kc) * sizeof(T));
-    } else if (x.column == 1) {
-      const T* from = x.at(i) + e0;
-      for (int64_t e = 0; e < kc; e += V::lanes) {
-        const int64_t m = min64(V::lanes, kc - e);
-        (V::load_n(from + e, m) * V::splat(factor)).store_n(to + e, m);
-      }
-    } else {
-      for (int64_t e = 0; e < kc; ++e) to[e] = x.at(i)[(e0 + e) * x.column] * factor;
-    }
   }
 };
 
@@ -209,6 +212,8 @@ struct LeftTransposed {
 
   LeftTransposed(const T* numbers_, int64_t rows, int64_t columns)
       : numbers(numbers_), packed(Format::tiled ? ceil_div(columns, R) * kPanel : ceil_div(rows, Format::step) * kPitch) {}
+
+  const T* panel(int64_t i) const { return packed.data + i / R * kPanel; }
 
   void pack([[maybe_unused]] int64_t rows, [[maybe_unused]] int64_t columns) const {
     if constexpr (Format::tiled) {
@@ -275,58 +280,59 @@ struct Right {
 };
 
 // ---------------------------------------------------------------------------------------------------- products
-// c (+)= A B for a panel of the left factor, in the format, and `columns` of the right one; K numbers are summed.
+// c (+)= A B for a panel of the left factor, in the format, and columns of the right one; K numbers are summed.
 template <class Format, class T>
-void panel_sums(const T* a, const T* b, int64_t b_stride, int64_t K, T* c, int64_t ldc, int64_t rows, int64_t columns,
-                bool accumulate) {
+PYDL_INLINE void panel_sums(const T* a, const T* b, int64_t b_stride, int64_t K, const Place<T>& c) {
   for (int64_t k = 0; k == 0 || k < K; k += kBlockK)
     panel_product<Format, T, false>(a + k / kBlockK * Tile<T>::a_panel, b + k / Format::step * Tile<T>::columns, b_stride,
-                                    ceil_div(min64(kBlockK, K - k), Format::step), c, ldc, rows, columns, accumulate || k > 0);
+                                    ceil_div(min64(kBlockK, K - k), Format::step), c.store.c, c.store.ldc, c.rows, c.columns,
+                                    c.store.accumulate || k > 0);
 }
 
-// c[rows][columns] (+)= rows of A from row i on, at most kTogether panels of them, times columns of B; K numbers are summed.
-template <class Format, class T>
-void multiply(const Left<Format, T>& a, int64_t i, const Right<Format, T>& b, int64_t K, T* c, int64_t ldc, int64_t rows,
-              int64_t columns, bool accumulate) {
-  if constexpr (Format::tiled) {
-    constexpr int64_t R = kPanelRows, C = Tile<T>::columns;
-    for (int64_t j = 0; j < columns; j += C) {
-      const auto place = [&](int64_t p) {
-        return Place<T>{{c + p * R * ldc + j, ldc, accumulate}, min64(R, rows - p * R), min64(C, columns - j)};
-      };
-      multiply_tiles<Format::pieces>(a.panel(i), a.blocks * a.kPanel, ceil_div(rows, R), b.panel(j), K, place, [&](int64_t p) {
-        const Place<T> to = place(p);
-        panel_sums<Numbers<T>>(a.row(i + p * R), b.numbers_of(j), 0, K, to.store.c, ldc, to.rows, to.columns, accumulate);
-      });
-    }
-  } else {
-    panel_sums<Format>(a.panel(i), b.panel(0), b.stride(), K, c, ldc, rows, columns, accumulate);
+// c (+)= A B on tiles, for at most kTogether panels of the left factor. exactly(p, j, place) computes what tiles cannot: the sums of
+// panel p and the columns from j on.
+template <class Format, class T, class Exactly>
+PYDL_INLINE void multiply_on_tiles(const T* a, int64_t a_stride, const Right<Format, T>& b, int64_t K, const Place<T>& c,
+                                   const Exactly& exactly) {
+  constexpr int64_t R = kPanelRows, C = Tile<T>::columns;
+  for (int64_t j = 0; j < c.columns; j += C) {
+    const auto place = [&](int64_t p) {
+      return Place<T>{{c.store.c + p * R * c.store.ldc + j, c.store.ldc, c.store.accumulate}, min64(R, c.rows - p * R),
+                      min64(C, c.columns - j)};
+    };
+    multiply_tiles<Format::pieces>(a, a_stride, ceil_div(c.rows, R), b.panel(j), K, place,
+                                   [&](int64_t p) { exactly(p, j, place(p)); });
   }
+}
+
+// c (+)= A B for rows of A from row i on, at most kTogether panels of them; K numbers are summed.
+template <class Format, class T>
+void multiply(const Left<Format, T>& a, int64_t i, const Right<Format, T>& b, int64_t K, const Place<T>& c) {
+  if constexpr (Format::tiled)
+    multiply_on_tiles(a.panel(i), a.blocks * a.kPanel, b, K, c, [&](int64_t p, int64_t j, const Place<T>& to) {
+      panel_sums<Numbers<T>>(a.row(i + p * a.R), b.numbers_of(j), 0, K, to);
+    });
+  else
+    panel_sums<Format>(a.panel(i), b.panel(0), b.stride(), K, c);
 }
 
 // The same for A = W^T. K rows of W are summed; for a panel that begins with row i of A, those before first(i) are zeros.
 template <class Format, class T, class First>
-void multiply_transposed(const LeftTransposed<Format, T>& a, int64_t i, const Right<Format, T>& b, int64_t K, T* c, int64_t ldc,
-                         int64_t rows, int64_t columns, bool accumulate, const First& first) {
-  constexpr int64_t R = kPanelRows, C = Tile<T>::columns;
-  if constexpr (Format::tiled) {
-    for (int64_t j = 0; j < columns; j += C) {
-      const auto place = [&](int64_t p) {
-        return Place<T>{{c + p * R * ldc + j, ldc, accumulate}, min64(R, rows - p * R), min64(C, columns - j)};
-      };
-      multiply_tiles<Format::pieces>(a.packed.data + i / R * a.kPanel, a.kPanel, ceil_div(rows, R), b.panel(j), K, place,
-                                     [&](int64_t p) {
-        const Place<T> to = place(p);
-        const int64_t k = first(i + p * R);
-        panel_product<Numbers<T>, T, true>(a.numbers + k * kPitch + i + p * R, b.numbers_of(j) + k * C, 0, K - k, to.store.c, ldc,
-                                           to.rows, to.columns, accumulate);
-      });
-    }
-  } else {
-    const int64_t k = first(i) / Format::step;
-    panel_product<Format, T, true>((kPlain<Format, T> ? a.numbers : a.packed.data) + k * kPitch + i, b.panel(0) + k * C, b.stride(),
-                                   ceil_div(K, Format::step) - k, c, ldc, rows, columns, accumulate);
-  }
+void multiply_transposed(const LeftTransposed<Format, T>& a, int64_t i, const Right<Format, T>& b, int64_t K, const Place<T>& c,
+                         const First& first) {
+  constexpr int64_t C = Tile<T>::columns;
+  const auto sums = [&](auto format, const T* from, const T* panel, int64_t row, const Place<T>& to) {
+    using F = decltype(format);
+    const int64_t k = first(row) / F::step;
+    panel_product<F, T, true>(from + k * kPitch + row, panel + k * C, b.stride(), ceil_div(K, F::step) - k, to.store.c, to.store.ldc,
+                              to.rows, to.columns, to.store.accumulate);
+  };
+  if constexpr (Format::tiled)
+    multiply_on_tiles(a.panel(i), a.kPanel, b, K, c, [&](int64_t p, int64_t j, const Place<T>& to) {
+      sums(Numbers<T>{}, a.numbers, b.numbers_of(j), i + p * a.R, to);
+    });
+  else
+    sums(Format{}, kPlain<Format, T> ? a.numbers : a.packed.data, b.panel(0), i, c);
 }
 
 // Scores of few queries, without packing: a dot product per pair. E <= kBlockK.
