@@ -23,13 +23,14 @@ def _check_bfloat16(who: str, otherwise: str) -> None:
 class autocast(_Mode):
     """Mixed precision: inside, products of float32 numbers are computed in bfloat16 and summed in float32.
 
-    Matrix products (`matmul`, `linear` and all that is made of them), convolutions and recurrent layers round both factors to
-    bfloat16 (8 significant bits, the exponents of float32) while they pack them: relative errors of about 2e-3 (2-norm).
+    Matrix products (`matmul`, `linear` and all that is made of them), convolutions, recurrent layers and attention round both
+    factors to bfloat16 (8 significant bits, the exponents of float32) while they pack them: relative errors of about 2e-3
+    (2-norm), 3e-3 to 4e-3 of attention, which is two products with a softmax in float32 between.
     Tensors, weights, gradients and the optimizer's state stay float32, so no copy of the weights is kept and no loss need be
     scaled. Backward computes each product in the precision of its forward, wherever it is called. What would gain nothing, or
     lose more, stays exact: convolutions by Winograd's method with tiles of four (as fast in float32; tiles of two are computed
     in bfloat16, with relative errors of up to 4e-3) or 5x5 filters, convolutions of few channels, products of up to 32 rows
-    (whose time is that of reading the weights), attention, and everything that is no product.
+    (whose time is that of reading the weights), attention of fewer than 64 queries or keys, and everything that is no product.
 
     Also a decorator. Each thread has its own: data-loader workers are not affected.
 
@@ -73,7 +74,7 @@ class autocast(_Mode):
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Choose how products of float32 numbers (matrices, convolutions, recurrent layers) may be computed, in all threads.
+    """Choose how products of float32 numbers (matrices, convolutions, recurrent layers, attention) may be computed, everywhere.
 
     "highest" (default): with the accuracy of float32. On CPUs with AMX large products are those of numbers split into three
     bfloat16 pieces, which lose less than float32 sums do. "high": with at least 16 significant bits, relative errors of about

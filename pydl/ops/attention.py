@@ -176,6 +176,8 @@ def scaled_dot_product_attention(
 ) -> Any:
     """softmax(scale * Q K^T + mask) V, in blocks: memory grows with L + S, not with L * S.
 
+    Products follow `pydl.autocast` and `pydl.set_float32_matmul_precision`; softmax is float32.
+
     Shapes: query (..., H, L, E), key (..., H, S, E), value (..., H, S, F) -> (..., H, L, F); the leading axes broadcast.
 
     Parameters

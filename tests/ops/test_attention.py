@@ -302,7 +302,8 @@ def test_memory_grows_linearly():
         scaled_dot_product_attention(q, k, v, is_causal=True).sum().backward()
         return pydl.memory.peak() - before
 
-    peaks = [peak(n) for n in (512, 1024, 2048, 4096)]
+    with threads(1):  # with more, it depends on how many tasks happen to run at the same time
+        peaks = [peak(n) for n in (512, 1024, 2048, 4096)]
     assert peaks[3] < 2 * 4096 * 4096 * 4 / 8  # far from two matrices of 4096 x 4096 floats
     assert peaks[3] - peaks[2] < 2.5 * (peaks[2] - peaks[1])
     each = [peak / n for peak, n in zip(peaks, (512, 1024, 2048, 4096), strict=True)]
