@@ -10,10 +10,14 @@ A residual network on Fashion-MNIST at 14 x 14 (all convolutions but the first, 
 LSTM and a Transformer that read Shakespeare by the character: each in both precisions, from the same seeds, at the same learning
 rates. Documented (Kalamkar et al. 2019, arXiv:1905.12322): what float32 reaches, in as many steps. Here that holds if bfloat16
 loses, seed against the same seed, in the mean of three no more than twice the deviation among seeds (of both precisions, pooled).
-Were there no difference, one comparison in 28 would fail by chance; with the range of three float32 seeds for a yardstick one
-in 7 would. Either finds a loss of three deviations in 17 of 20 trials; to see a smaller one takes more seeds.
+Without any difference one comparison in 28 would fail by chance, and fewer where runs from one seed stay alike; with the range of
+three float32 seeds for a yardstick one in 7 would. Either finds a loss of three deviations in 17 of 20 trials; to see a smaller
+one takes more seeds. The seconds are no part of the verdict.
 
-MEASURED
+Measured (seeds 0 to 2, ten minutes of one core), float32 and bfloat16, mean and deviation: ResNet 86.96 and 86.98 % (0.19, 0.18);
+LSTM 2.804 and 2.804 bits per character (0.015, 0.016); Transformer 3.170 and 3.173 (0.016, 0.021). Runs from one seed ended at
+most 0.03 %, 0.001 and 0.010 bits apart: nearer to each other than seeds are. The fastest epochs on a busy machine: ResNet 13.2
+and 10.5 s, LSTM 1.9 and 1.3 s, Transformer 2.4 and 1.8 s.
 """
 
 import time
@@ -98,8 +102,8 @@ def run(name: str, precision: str, seed: int, data, args) -> tuple[list[float], 
             model = RNNLanguageModel(data[2], 64, 64 if args.quick else 256, cell="lstm")
         else:
             model = TransformerLanguageModel(data[2], *((32, 2, 1) if args.quick else (96, 4, 3)), max_len=64, dropout=0.0)
-        metric = "bits"  # an epoch is some 98,000 characters, always new ones
-        train, held_out = BPTTBatches(data[0], 16, 64, pieces=24 if args.quick else 96), BPTTBatches(data[1], 16, 64)
+        metric = "bits"  # an epoch is some 120,000 characters, always new ones
+        train, held_out = BPTTBatches(data[0], 16, 64, pieces=24 if args.quick else 40), BPTTBatches(data[1], 16, 64)
     optimizer = AdamW(model.parameters(), lr=2e-3 if name == "ResNet" else 3e-3, weight_decay=1e-2)
     steps = args.epochs * len(train)
     schedule = WarmupCosine(optimizer, steps // 20 + 1, steps)
