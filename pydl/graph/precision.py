@@ -74,7 +74,7 @@ class autocast(_Mode):
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Choose how products of float32 numbers (matrices, convolutions, recurrent layers, attention) may be computed, everywhere.
+    """Choose how float32 products (of matrices, convolutions, recurrent layers, attention) may be computed, in all threads.
 
     "highest" (default): with the accuracy of float32. On CPUs with AMX large products are those of numbers split into three
     bfloat16 pieces, which lose less than float32 sums do. "high": with at least 16 significant bits, relative errors of about
