@@ -37,8 +37,9 @@ constexpr int64_t kTogether = Format::tiled ? 2 : 1;
 // a[k * kPitch + i] when kTransposed; b has rows of Tile::columns; `columns` of them are written. With pairs as format, kc and k
 // count pairs. (Where the loop lies among cache lines is 1 % of attention's backward pass.)
 template <class Format, class T, int64_t R, bool kTransposed>
-[[gnu::noinline, gnu::aligned(64)]] void tile_product(const T* __restrict a, const T* __restrict b, int64_t kc, T* __restrict c, int64_t ldc,
-                                    int64_t rows, int64_t columns, bool accumulate) {
+[[gnu::noinline, gnu::aligned(64)]] void tile_product(const T* __restrict a, const T* __restrict b, int64_t kc,
+                                                      T* __restrict c, int64_t ldc, int64_t rows, int64_t columns,
+                                                      bool accumulate) {
   using V = Vec<T>;
   constexpr int64_t C = kPanelVectors, L = V::lanes;
   V sum[R][C];

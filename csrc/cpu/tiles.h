@@ -255,20 +255,20 @@ inline bool all_finite(const float* sums, int64_t n = kTileRows * 2 * kTileColum
 constexpr int64_t kTilePays = 64;  // with fewer rows, columns or a shorter sum, packing takes what tiles save
 #endif
 
-// What a format needs for the time of its products, with panels of A of R rows if it is one of tiles.
+// What a format needs for the time of its products.
 struct NoRegisters {};
-template <class Format, int R>
+template <class Format>
 struct RegistersOf {
   using type = NoRegisters;
 };
 #if defined(PYDL_TILES)
-template <int P, int R>
-struct RegistersOf<Tiles<P>, R> {
-  using type = UseTiles<R>;
+template <int P>
+struct RegistersOf<Tiles<P>> {
+  using type = UseTiles<kTileRows>;
 };
 #endif
-template <class Format, int R = kTileRows>
-using Registers = typename RegistersOf<Format, R>::type;
+template <class Format>
+using Registers = typename RegistersOf<Format>::type;
 
 // Whether tiles pay for M x N sums over K. Not measured: no CPU with tiles was at hand.
 inline bool tiles_pay([[maybe_unused]] int64_t M, [[maybe_unused]] int64_t N, [[maybe_unused]] int64_t K) {
