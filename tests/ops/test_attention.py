@@ -345,7 +345,6 @@ def test_split_rows():
         split_rows(x, 2, 2)
 
 
-
 def z(*shape, **options):
     return pydl.zeros(*shape, **options)
 
