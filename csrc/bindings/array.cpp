@@ -43,6 +43,8 @@ void bind_all(py::module_& m) {
   for (auto& [name, f] : registry()) f(m);
 }
 
+Array optional_view(const py::handle& a, bool writable) { return a.is_none() ? Array{} : view(a, writable); }
+
 Array view(const py::handle& object, bool writable) {
   if (!py::isinstance<py::array>(object))
     fail("array", "expected a numpy.ndarray, got " + std::string(py::str(py::type::of(object).attr("__name__"))));

@@ -12,9 +12,14 @@ namespace py = pybind11;
 
 namespace pydl {
 
+using Object = const py::object&;
+
 // A view of `a` for reading (or for writing, when `writable`); checks type, dtype, rank and stride.
 Array view(const py::handle& a, bool writable = false);
+Array optional_view(const py::handle& a, bool writable = false);  // of None an empty view
 std::vector<Array> views(const py::sequence& arrays, bool writable = false);
+
+inline bool is_array(PyObject* object) { return py::detail::npy_api::get().PyArray_Check_(object); }
 
 // An uninitialised array in pooled memory. `order` lists the axes from the slowest to the fastest in memory;
 // empty means C order.

@@ -14,7 +14,7 @@ AttentionArgs attention_args(const py::object& q, const py::object& k, const py:
   a.q = view(q);
   a.k = view(k);
   a.v = view(v);
-  if (!mask.is_none()) a.mask = view(mask);
+  a.mask = optional_view(mask);
   a.scale = scale;
   a.causal = !causal_offset.is_none();
   a.causal_offset = a.causal ? causal_offset.cast<int64_t>() : 0;
@@ -48,7 +48,7 @@ PYDL_BINDINGS(attention) {
     args.dq = view(dq, true);
     args.dk = view(dk, true);
     args.dv = view(dv, true);
-    if (!dmask.is_none()) args.dmask = view(dmask, true);
+    args.dmask = optional_view(dmask, true);
     if (dropout > 0)
       launch_random(attention_backward, args, [](AttentionGradArgs& a) -> AttentionArgs& { return a.forward; });
     else

@@ -77,7 +77,7 @@ ConvArgs make_args(Writes writes, const py::object& x, const py::object& weight,
   a.x = lifted(x, writes == Writes::x);
   a.weight = lifted_weight(weight, writes == Writes::weight);
   a.y = lifted(y, writes == Writes::y);
-  if (!bias.is_none()) a.bias = view(bias);
+  a.bias = optional_view(bias);
   a.batch = a.x.shape[0];
   a.channels_in = a.x.shape[4];
   a.channels_out = a.y.shape[4];
@@ -108,8 +108,7 @@ void forward(const py::object& x, const py::object& weight, const py::object& bi
     const auto parts = norm.cast<py::tuple>();
     PYDL_CHECK(parts.size() == 5, "expected weight, bias, mean, variance and eps");
     Array* const vectors[] = {&args.norm.weight, &args.norm.bias, &args.norm.mean, &args.norm.var};
-    for (size_t i = 0; i < 4; ++i)
-      if (!parts[i].is_none()) *vectors[i] = view(parts[i]);
+    for (size_t i = 0; i < 4; ++i) *vectors[i] = optional_view(parts[i]);
     args.norm.eps = parts[4].cast<double>();
   }
   if (!residual.is_none()) args.residual = lifted(residual);
@@ -132,7 +131,7 @@ void relu_gradient(const py::object& dy, const py::object& y, const py::object& 
   args.dy = lifted(dy);
   args.y = lifted(y);
   args.dx = lifted(dx, true);
-  if (!sums.is_none()) args.sums = view(sums, true);
+  args.sums = optional_view(sums, true);
   args.channels = args.y.shape[4];
   args.rows = args.channels ? args.y.size() / args.channels : 0;
   launch(conv_relu_gradient, args);

@@ -64,8 +64,6 @@ void fill(const py::object& out, const py::object& value) {
 
 constexpr int64_t kKeepGil = 1 << 14;  // elements below which handing the GIL over costs more than it gives
 
-bool is_array(PyObject* object) { return py::detail::npy_api::get().PyArray_Check_(object); }
-
 // Whether the elements fill their memory without gaps or overlap, in any axis order.
 bool dense(const py::detail::PyArray_Proxy& a, int64_t item) {
   if (a.flags & py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_) return true;

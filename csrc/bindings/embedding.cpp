@@ -5,14 +5,6 @@
 
 namespace pydl {
 
-namespace {
-
-using Object = const py::object&;
-
-Array optional(Object a, bool writable = false) { return a.is_none() ? Array{} : view(a, writable); }
-
-}  // namespace
-
 PYDL_BINDINGS(embedding) {
   m.def("embedding", [](Object weight, Object index, Object out) {
     const EmbeddingArgs args{view(weight), view(index), view(out, true)};
@@ -20,15 +12,15 @@ PYDL_BINDINGS(embedding) {
   });
   m.def("embedding_backward", [](Object grad, Object index, Object source, Object scale, Object out, int64_t padding,
                                  bool by_frequency) {
-    const EmbeddingGradArgs args{view(grad), view(index), optional(source), optional(scale), view(out, true), padding,
+    const EmbeddingGradArgs args{view(grad), view(index), optional_view(source), optional_view(scale), view(out, true), padding,
                                  by_frequency};
     launch(embedding_backward, args);
   });
   m.def("embedding_bag", [](int mode, Object weight, Object index, Object offsets, Object scale, int64_t padding, Object out,
                             Object largest) {
     PYDL_CHECK(mode >= 0 && mode <= static_cast<int>(Bag::max), "unknown mode");
-    const EmbeddingBagArgs args{static_cast<Bag>(mode), view(weight), view(index), view(offsets), optional(scale), padding,
-                                view(out, true), optional(largest, true)};
+    const EmbeddingBagArgs args{static_cast<Bag>(mode), view(weight), view(index), view(offsets), optional_view(scale), padding,
+                                view(out, true), optional_view(largest, true)};
     return launch(embedding_bag_forward, args);
   });
   m.def("embedding_max_backward", [](Object grad, Object largest, Object index, Object out) {

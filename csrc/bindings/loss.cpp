@@ -9,16 +9,16 @@ PYDL_BINDINGS(loss) {
   m.def("cross_entropy", [](const py::object& x, const py::object& target, const py::object& weight, int64_t ignore_index,
                             double smoothing, bool mean, const py::object& loss, const py::object& out, const py::object& divisor,
                             const py::object& stats) {
-    const auto output = [](const py::object& a) { return a.is_none() ? Array{} : view(a, true); };
     const CrossEntropyArgs args{view(x), view(target), view(weight), ignore_index, smoothing, mean,
-                                output(loss), output(out), output(divisor), view(stats, true)};
+                                optional_view(loss, true), optional_view(out, true), optional_view(divisor, true),
+                                view(stats, true)};
     return launch(cross_entropy_forward, args);
   });
   m.def("cross_entropy_backward", [](const py::object& x, const py::object& target, const py::object& weight,
                                      int64_t ignore_index, double smoothing, const py::object& stats, const py::object& g,
                                      const py::object& dx, const py::object& divisor) {
     const CrossEntropyGradArgs args{view(x), view(target), view(weight), ignore_index, smoothing,
-                                    view(stats), view(g), view(dx, true), divisor.is_none() ? Array{} : view(divisor)};
+                                    view(stats), view(g), view(dx, true), optional_view(divisor)};
     launch(cross_entropy_backward, args);
   });
 }

@@ -20,7 +20,7 @@ static Array stacked(Array a) {
 
 PYDL_BINDINGS(matmul) {
   m.def("matmul", [](const py::object& a, const py::object& b, const py::object& bias, const py::object& out, bool relu) {
-    const MatmulArgs args{stacked(view(a)), stacked(view(b)), bias.is_none() ? Array{} : view(bias), stacked(view(out, true)),
+    const MatmulArgs args{stacked(view(a)), stacked(view(b)), optional_view(bias), stacked(view(out, true)),
                           relu};
     launch(matmul_batched, args);
   }, py::arg("a"), py::arg("b"), py::arg("bias"), py::arg("out"), py::arg("relu") = false);

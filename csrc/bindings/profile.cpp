@@ -16,8 +16,6 @@ namespace p = profile;
 // How an argument is kept: arrays as dtype and shape alone, so that recording keeps no memory alive.
 enum Code : int64_t { kObject, kArray, kList, kTuple };
 
-bool is_array(PyObject* object) { return py::detail::npy_api::get().PyArray_Check_(object); }
-
 // The log of a thread with the operations that its marks tell of. All but the marks of kernels is written with the GIL.
 class Recording : public p::Log {
  public:

@@ -6,8 +6,6 @@
 namespace pydl {
 namespace {
 
-Array optional(const py::handle& a, bool writable = false) { return a.is_none() ? Array{} : view(a, writable); }
-
 // (batch_sizes, x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0) and (y, hn, cn, gates, extra, hidden).
 RnnArgs arguments(int cell, bool reverse, const py::tuple& inputs, const py::tuple& outputs, bool writable) {
   PYDL_CHECK(inputs.size() == 9 && outputs.size() == 6, "expected 9 inputs and 6 outputs");
@@ -17,8 +15,8 @@ RnnArgs arguments(int cell, bool reverse, const py::tuple& inputs, const py::tup
   Array* const in[] = {&args.batch_sizes, &args.x, &args.w_ih, &args.w_hh, &args.b_ih, &args.b_hh, &args.w_hr, &args.h0,
                        &args.c0};
   Array* const out[] = {&args.y, &args.hn, &args.cn, &args.gates, &args.extra, &args.hidden};
-  for (size_t i = 0; i < 9; ++i) *in[i] = optional(inputs[i]);
-  for (size_t i = 0; i < 6; ++i) *out[i] = optional(outputs[i], writable);
+  for (size_t i = 0; i < 9; ++i) *in[i] = optional_view(inputs[i]);
+  for (size_t i = 0; i < 6; ++i) *out[i] = optional_view(outputs[i], writable);
   return args;
 }
 
@@ -37,8 +35,8 @@ PYDL_BINDINGS(rnn) {
     RnnGradients d{};
     Array* const in[] = {&d.gy, &d.ghn, &d.gcn};
     Array* const out[] = {&d.dx, &d.dw_ih, &d.dw_hh, &d.db_ih, &d.db_hh, &d.dw_hr, &d.dh0, &d.dc0};
-    for (size_t i = 0; i < 3; ++i) *in[i] = optional(given[i]);
-    for (size_t i = 0; i < 8; ++i) *out[i] = optional(wanted[i], true);
+    for (size_t i = 0; i < 3; ++i) *in[i] = optional_view(given[i]);
+    for (size_t i = 0; i < 8; ++i) *out[i] = optional_view(wanted[i], true);
     launch(rnn_backward, args, d);
   });
   m.def("rnn_take_rows", [](const py::object& x, const py::object& index, double fill, const py::object& out) {
