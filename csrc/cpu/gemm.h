@@ -27,6 +27,7 @@ constexpr int64_t kPanelVectors = 2;
 constexpr int64_t kBlockK = 256;               // a panel of B (256 x 32 floats) stays in L1
 constexpr int64_t kPitch = kBlockK + 16;       // rows of an A panel start in different cache sets
 constexpr int64_t kBlockM = 8 * kPanelRows;    // a block of A stays in L2
+constexpr int64_t kGroupN = kPanelRows > 8 ? 8 : 4;  // panels of B that stay in L2: half a MB for two blocks of K by AVX-512
 constexpr int64_t kPassBlocks = 2;             // blocks of K that are summed in registers; three where one would be left over
 constexpr int64_t kColumnStep = kPanelRows > 8 ? 16 : 8;  // between the columns of an A panel that is ordered by columns
 
@@ -365,7 +366,7 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
                  const Finish<T>& finish, bool accumulate) {
   constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns;
   constexpr int64_t kPanelA = PanelSize<Format, T, kByColumns>::a, kPanelB = PanelSize<Format, T, kByColumns>::b;
-  constexpr int64_t kGroupM = kBlockM / R, kGroupN = 4;  // panels that stay in L2 together
+  constexpr int64_t kGroupM = kBlockM / R;
   constexpr int64_t kTogether = Format::tiled ? 2 : 1;   // panels of A that meet a panel of B at once
   const int64_t K = ceil_div(numbers, Format::step);        // packed elements
   const int64_t k_blocks = max64(1, ceil_div(K, kBlockK));  // K = 0: one empty block writes the zeros (and the bias)
