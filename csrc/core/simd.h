@@ -39,8 +39,8 @@ struct Raw<double> {
   using integer = int64_t;
 };
 
-// The first n < lanes elements of a vector from and to memory: masked instructions where the level has fast ones, else
-// halves, quarters and so on. (A memcpy of unknown length is a call, and reading its result back stalls.)
+// The first n < lanes elements of a vector from and to memory: by masked instructions where the level has them, else by halves,
+// quarters and so on. (A memcpy of unknown length is a call, and reading its result back stalls.)
 template <class T>
 PYDL_INLINE void store_pieces(T* p, const T* from, int64_t n, int64_t lanes) {
   for (int64_t half = lanes / 2; half > 0; half /= 2)
@@ -64,16 +64,19 @@ PYDL_INLINE void store_first(float* p, Raw<float>::type v, int64_t n) {
 PYDL_INLINE void store_first(double* p, Raw<double>::type v, int64_t n) {
   _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_bits(n)), v);
 }
-#else
-#if defined(__AVX2__)
-PYDL_INLINE Raw<float>::type load_first(const float* p, int64_t n) {
+#elif defined(__AVX2__)
+PYDL_INLINE __m256i first_lanes(const float*, int64_t n) {
   const Raw<float>::bits lane = {0, 1, 2, 3, 4, 5, 6, 7};
-  return _mm256_maskload_ps(p, (__m256i)(lane < static_cast<int32_t>(n)));
+  return (__m256i)(lane < static_cast<int32_t>(n));
 }
-PYDL_INLINE Raw<double>::type load_first(const double* p, int64_t n) {
+PYDL_INLINE __m256i first_lanes(const double*, int64_t n) {
   const Raw<double>::bits lane = {0, 1, 2, 3};
-  return _mm256_maskload_pd(p, (__m256i)(lane < n));
+  return (__m256i)(lane < n);
 }
+PYDL_INLINE Raw<float>::type load_first(const float* p, int64_t n) { return _mm256_maskload_ps(p, first_lanes(p, n)); }
+PYDL_INLINE Raw<double>::type load_first(const double* p, int64_t n) { return _mm256_maskload_pd(p, first_lanes(p, n)); }
+PYDL_INLINE void store_first(float* p, Raw<float>::type v, int64_t n) { _mm256_maskstore_ps(p, first_lanes(p, n), v); }
+PYDL_INLINE void store_first(double* p, Raw<double>::type v, int64_t n) { _mm256_maskstore_pd(p, first_lanes(p, n), v); }
 #else
 template <class T>
 PYDL_INLINE typename Raw<T>::type load_first(const T* p, int64_t n) {
@@ -81,7 +84,6 @@ PYDL_INLINE typename Raw<T>::type load_first(const T* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) v[i] = p[i];
   return v;
 }
-#endif
 template <class T>
 PYDL_INLINE void store_first(T* p, typename Raw<T>::type v, int64_t n) {
   T from[PYDL_VECTOR_BYTES / sizeof(T)];

@@ -58,29 +58,7 @@ template <class Format, class T, int64_t R, bool kTransposed>
       for (int64_t j = 0; j < C; ++j) sum[i][j] = Format::multiply(va, vb[j], sum[i][j]);
     }
   }
-  if (columns == C * L) {
-#pragma GCC unroll 14
-    for (int64_t i = 0; i < R; ++i) {
-      if (i >= rows) break;
-#pragma GCC unroll 2
-      for (int64_t j = 0; j < C; ++j) {
-        T* to = c + i * ldc + j * L;
-        (accumulate ? sum[i][j] + V::load(to) : sum[i][j]).store(to);
-      }
-    }
-    return;
-  }
-#pragma GCC unroll 14
-  for (int64_t i = 0; i < R; ++i) {
-    if (i >= rows) break;
-#pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) {
-      const int64_t n = columns - j * L;
-      if (n <= 0) break;
-      T* to = c + i * ldc + j * L;
-      (accumulate ? sum[i][j] + V::load_n(to, n) : sum[i][j]).store_n(to, n);
-    }
-  }
+  store_sums<T, R, C>(sum, {c, ldc, accumulate}, 0, rows, columns);
 }
 
 // All columns of one panel of rows: c[rows][columns] (+)= A b; panels of b are `b_stride` elements apart.

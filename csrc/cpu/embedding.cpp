@@ -60,6 +60,8 @@ void sum_rows(const T* grad, const int64_t* source, const T* scale, const int64_
               int64_t features, T* out) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes, W = kTile * L;
+  // Columns from vector j on; all loops go over all vectors, so that sums stay in registers.
+  const auto left = [](int64_t columns, int64_t j) { return columns > j * L ? columns - j * L : 0; };
   const auto add_row = [=](int64_t i, int64_t c, int64_t columns, V* sum) {
     const T* row = grad + (source ? source[i] : i) * features + c;
     const V s = V::splat(scale ? scale[i] : T(1));
@@ -68,14 +70,16 @@ void sum_rows(const T* grad, const int64_t* source, const T* scale, const int64_
       for (int64_t j = 0; j < kTile; ++j) sum[j] = fma(V::load(row + j * L), s, sum[j]);
       return;
     }
-    for (int64_t j = 0; j * L < columns; ++j) sum[j] = fma(V::load_n(row + j * L, least(columns - j * L, L)), s, sum[j]);
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < kTile; ++j) sum[j] = fma(V::load_n(row + j * L, left(columns, j)), s, sum[j]);
   };
   for (int64_t c = 0; c < features; c += W) {
     const int64_t columns = least(features - c, W);
     if (count <= kBlock && factor == 1.0) {  // most words of a batch: one sum, nothing to convert
       V sum[kTile] = {V::zero(), V::zero(), V::zero(), V::zero()};
       for (int64_t p = 0; p < count; ++p) add_row(positions[p], c, columns, sum);
-      for (int64_t j = 0; j * L < columns; ++j) sum[j].store_n(out + c + j * L, least(columns - j * L, L));
+#pragma GCC unroll 4
+      for (int64_t j = 0; j < kTile; ++j) sum[j].store_n(out + c + j * L, left(columns, j));
       continue;
     }
     double total[W] = {};

@@ -114,14 +114,65 @@ PYDL_INLINE void store_some(Vec<T> sums, const Store<T>& store, T* c, int64_t co
   Finish<T>{store.bias, store.relu, store.scale, store.residual}(sums, c, column, n).store_n(c, n);
 }
 
+// The same for tiles that are not whole, or meet a scale or a residual. From memory and out of the kernels: with all these
+// questions among them, the sums of a kernel would not stay in its few registers.
+template <class T>
+[[gnu::noinline]] void store_part(const T* sums, int64_t ld, const Store<T>& store, int64_t rows, int64_t columns) {
+  constexpr int64_t L = Vec<T>::lanes;
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; j += L)
+      store_some(Vec<T>::load(sums + i * ld + j), store, store.c + i * store.ldc + j, j, columns - j);
+}
+
+// The sums of a kernel to their places: rows from `first` on, `rows` of them.
+template <class T, int64_t R, int64_t C>
+PYDL_INLINE void store_sums(const Vec<T> (&sum)[R][C], const Store<T>& store, int64_t first, int64_t rows, int64_t columns) {
+  constexpr int64_t L = Vec<T>::lanes;
+  if (rows == R && columns >= C * L && !store.scale && !store.residual) return store_whole<T, R, C>(sum, store);
+  alignas(64) T sums[R * C * L];
+#pragma GCC unroll 14
+  for (int64_t i = 0; i < R; ++i)
+#pragma GCC unroll 2
+    for (int64_t j = 0; j < C; ++j) sum[i][j].store(sums + (i * C + j) * L);
+  Store<T> rest = store;
+  rest.c += first * store.ldc;
+  store_part<T>(sums + first * C * L, C * L, rest, rows, min64(columns, C * L));
+}
+
+// Asks for what the next steps of k need of both panels, and for what comes after them: the first level of cache holds no whole
+// panel besides the other one's stream, and the processor's own prefetching does not follow fourteen rows.
+template <class T>
+struct Prefetch {
+  static constexpr int64_t line = 64 / sizeof(T);
+  static constexpr int64_t steps = 16;  // of k between asking for a row of B and using it
+  static constexpr int64_t lines = 2;  // of what comes next, for each line of a row of A
+
+  // The lines of A for the steps of k that follow the next `line` of them.
+  template <int64_t R, int64_t Pitch, int64_t Step>
+  static PYDL_INLINE void of_a(const T* a) {
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < (Step == 1 ? R : Step); ++i) __builtin_prefetch(a + line * Step + i * (Step == 1 ? Pitch : line));
+  }
+  template <int64_t Numbers>
+  static PYDL_INLINE void of_b(const T* b) {
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < Numbers; j += line) __builtin_prefetch(b + steps * Tile<T>::columns + j);
+  }
+  // What another product reads goes to the second level.
+  static PYDL_INLINE void of_next(const T* next) {
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(next + i * line, 0, 2);
+  }
+};
+
 // sums[i][j] = sum over k of a[i][k] * b[k][j]; a[i][k] is at i * Pitch + k * Step, b in rows of Tile::columns, of which the first
 // C vectors are used. Panels of the following blocks of K, if kc reaches there, lie behind the first ones. Callers with a small
-// K give a smaller pitch. With pairs as format, kc and k count pairs.
-template <class T, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1, class Format = Numbers<T>>
+// K give a smaller pitch. With pairs as format, kc and k count pairs. `next` is where to begin to ask for what comes next.
+template <class T, int64_t R, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1, class Format = Numbers<T>>
 [[gnu::noinline]] void micro_kernel(const T* __restrict a, const T* __restrict b, int64_t kc, const Store<T>& store,
-                                    int64_t rows, int64_t columns) {
+                                    int64_t rows, int64_t columns, const T* next) {
   using V = Vec<T>;
-  constexpr int64_t R = kPanelRows, L = V::lanes;
+  constexpr int64_t L = V::lanes, line = Prefetch<T>::line;
   if (store.accumulate)  // what an earlier pass left may be far away by now
     for (int64_t i = 0; i < rows; ++i)
 #pragma GCC unroll 2
@@ -133,15 +184,20 @@ template <class T, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1, class Fo
     for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
   for (;;) {
     const int64_t n = min64(kc, kBlockK);
-    for (int64_t k = 0; k < n; ++k) {
-      V vb[C];
+    for (int64_t k0 = 0; k0 < n; k0 += line, next += line * Prefetch<T>::lines) {
+      Prefetch<T>::template of_a<R, Pitch, Step>(a + k0 * Step);
+      Prefetch<T>::of_next(next);
+      for (int64_t k = k0; k < min64(n, k0 + line); ++k) {
+        Prefetch<T>::template of_b<C * L>(b + k * Tile<T>::columns);
+        V vb[C];
 #pragma GCC unroll 2
-      for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * Tile<T>::columns + j * L);
+        for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * Tile<T>::columns + j * L);
 #pragma GCC unroll 14
-      for (int64_t i = 0; i < R; ++i) {
-        const V va = Format::splat(a + i * Pitch + k * Step);
+        for (int64_t i = 0; i < R; ++i) {
+          const V va = Format::splat(a + i * Pitch + k * Step);
 #pragma GCC unroll 2
-        for (int64_t j = 0; j < C; ++j) sum[i][j] = Format::multiply(va, vb[j], sum[i][j]);
+          for (int64_t j = 0; j < C; ++j) sum[i][j] = Format::multiply(va, vb[j], sum[i][j]);
+        }
       }
     }
     kc -= kBlockK;
@@ -149,18 +205,22 @@ template <class T, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1, class Fo
     a += Step == 1 ? Tile<T>::a_panel : Tile<T>::a_columns;
     b += Tile<T>::b_panel;
   }
-  if (rows == R && columns >= C * L && !store.scale && !store.residual) return store_whole<T, R, C>(sum, store);
-#pragma GCC unroll 14
-  for (int64_t i = 0; i < R; ++i) {
-    if (i >= rows) break;
-    T* c = store.c + i * store.ldc;
-#pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) {
-      const int64_t n = columns - j * L;
-      if (n <= 0) break;
-      store_some(sum[i][j], store, c + j * L, j * L, n);
-    }
-  }
+  store_sums<T, R, C>(sum, store, 0, rows, columns);
+}
+
+// The product of two panels by the micro-kernel that wastes least on rows and columns that are not there.
+template <class Format, int64_t Pitch, int64_t Step, class T>
+PYDL_INLINE void multiply_panel(const T* a, const T* b, int64_t kc, const Store<T>& store, int64_t rows, int64_t columns,
+                                const T* next) {
+  constexpr int64_t R = kPanelRows, C = kPanelVectors;
+  if (columns <= Vec<T>::lanes)
+    micro_kernel<T, R, 1, Pitch, Step, Format>(a, b, kc, store, rows, columns, next);
+  else if (R > 8 && rows <= 4)
+    micro_kernel<T, min64(R, 4), C, Pitch, Step, Format>(a, b, kc, store, rows, columns, next);
+  else if (R > 8 && rows <= 8)
+    micro_kernel<T, min64(R, 8), C, Pitch, Step, Format>(a, b, kc, store, rows, columns, next);
+  else
+    micro_kernel<T, R, C, Pitch, Step, Format>(a, b, kc, store, rows, columns, next);
 }
 
 // Copies rows [0, rows) x [0, kc) into one A panel; rows beyond are zero.
@@ -174,8 +234,8 @@ void pack_a_strided(T* panel, const T* a, int64_t row_stride, int64_t k_stride, 
       std::memset(to, 0, static_cast<size_t>(kc) * sizeof(T));
     else if (k_stride == 1)
       for (int64_t k = 0; k < kc; k += L) {
-        __builtin_prefetch(from + k + kBlockK, 0, 2);  // the panel that is filled after this one
-        Vec<T>::load_n(from + k, kc - k).store_n(to + k, kc - k);
+        __builtin_prefetch(from + 2 * row_stride + k, 0, 2);
+        Vec<T>::load_n(from + k, kc - k).store(to + k);
       }
   }
   if (k_stride == 1) return;
@@ -208,15 +268,17 @@ void pack_b_strided(T* panel, const T* b, int64_t k_stride, int64_t column_strid
   constexpr int64_t C = Tile<T>::columns, L = Vec<T>::lanes;
   if (columns < C && column_stride != 1) std::memset(panel, 0, static_cast<size_t>(kc * C) * sizeof(T));
   if (column_stride == 1) {
-    for (int64_t k = 0; k < kc; ++k) {
-      const T* from = b + k * k_stride;
+    constexpr int64_t rows_ahead = 8;
+    const auto copy = [=](const auto& load) {
+      for (int64_t k = 0; k < kc; ++k)
 #pragma GCC unroll 2
-      for (int64_t j = 0; j < C; j += L) {
-        __builtin_prefetch(from + C + j, 0, 2);
-        Vec<T>::load_n(from + j, max64(0, columns - j)).store(panel + k * C + j);
-      }
-    }
-    return;
+        for (int64_t j = 0; j < C; j += L) {
+          __builtin_prefetch(b + (k + rows_ahead) * k_stride + j, 0, 2);
+          load(b + k * k_stride + j, columns - j).store(panel + k * C + j);
+        }
+    };
+    if (columns == C) return copy([](const T* from, int64_t) { return Vec<T>::load(from); });
+    return copy([](const T* from, int64_t n) { return Vec<T>::load_n(from, max64(0, n)); });
   }
   if (k_stride == 1) {
     for (int64_t k = 0; k < kc; k += L)
@@ -265,7 +327,7 @@ template <int P, class Stored, class Exactly>
 void multiply_tiles(const float* a, int64_t a_stride, int64_t panels, const float* b, int64_t K, const Stored& stored,
                     const Exactly& exactly) {
   using Size = PanelSize<Tiles<P>, float, false>;
-  constexpr int64_t L = Vec<float>::lanes, ld = Tile<float>::columns;
+  constexpr int64_t ld = Tile<float>::columns;
   alignas(64) float sums[2 * kTileRows * ld];
   (panels == 2 ? tile_kernel<P, true> : tile_kernel<P, false>)(a, a_stride, Size::a, b, Size::b, K, kBlockK, sums);
   const auto tiny = [K](const float* panel, int64_t size) {
@@ -280,9 +342,7 @@ void multiply_tiles(const float* a, int64_t a_stride, int64_t panels, const floa
       continue;
     }
     const auto [store, rows, columns] = stored(p);
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < columns; j += L)
-        store_some(Vec<float>::load(own + i * ld + j), store, store.c + i * store.ldc + j, j, columns - j);
+    store_part<float>(own, ld, store, rows, columns);
   }
 }
 #endif
@@ -322,21 +382,13 @@ struct Place {
   int64_t rows, columns;
 };
 
-// A tile of C from a panel of each factor.
-template <class Format, bool kByColumns, class T>
-PYDL_INLINE void multiply_panel(const T* a, const T* b, int64_t kc, const Place<T>& c) {
-  constexpr int64_t pitch = kByColumns ? 1 : kPitch, step = kByColumns ? kColumnStep : 1;
-  if (c.columns <= Vec<T>::lanes)
-    micro_kernel<T, 1, pitch, step, Format>(a, b, kc, c.store, c.rows, c.columns);
-  else
-    micro_kernel<T, kPanelVectors, pitch, step, Format>(a, b, kc, c.store, c.rows, c.columns);
-}
-
 // Tiles of C from panels [i, end) of A, `a_stride` elements apart, and panel j of B, for `depth` packed elements along k.
-// place(i, j) says where they go; fill_a(format, panel, i, k) and fill_b fill panels for block k of the depth.
+// place(i, j) says where they go; fill_a(format, panel, i, k) and fill_b fill panels for block k of the depth. `next`: as for the
+// micro-kernel.
 template <class Format, bool kByColumns, class T, class PlaceOf, class FillA, class FillB>
 PYDL_INLINE void multiply_rows_of_panels(const T* a, int64_t a_stride, const T* b, int64_t depth, int64_t i, int64_t end, int64_t j,
-                                         const PlaceOf& place, const FillA& fill_a, const FillB& fill_b) {
+                                         const T* next, const PlaceOf& place, const FillA& fill_a, const FillB& fill_b) {
+  constexpr int64_t pitch = kByColumns ? 1 : kPitch, step = kByColumns ? kColumnStep : 1;
   if constexpr (Format::tiled) {
     using Size = PanelSize<Numbers<T>, T, kByColumns>;
     const auto exactly = [&](int64_t panel) {  // rare: both panels are packed again, as numbers
@@ -347,13 +399,17 @@ PYDL_INLINE void multiply_rows_of_panels(const T* a, int64_t a_stride, const T* 
         fill_a(Numbers<T>{}, own.data + k * Size::a, panel, k);
         fill_b(Numbers<T>{}, own_b + k * Size::b, j, k);
       }
-      multiply_panel<Numbers<T>, kByColumns>(own.data, own_b, depth, place(panel, j));
+      const auto [store, rows, columns] = place(panel, j);
+      multiply_panel<Numbers<T>, pitch, step>(own.data, own_b, depth, store, rows, columns, own.data);
     };
     for (; i < end; i += 2, a += 2 * a_stride)
       multiply_tiles<Format::pieces>(a, a_stride, min64(2, end - i), b, depth, [&](int64_t p) { return place(i + p, j); },
                                      [&](int64_t p) { exactly(i + p); });
   } else {
-    for (; i < end; ++i, a += a_stride) multiply_panel<Format, kByColumns>(a, b, depth, place(i, j));
+    for (; i < end; ++i, a += a_stride) {
+      const auto [store, rows, columns] = place(i, j);
+      multiply_panel<Format, pitch, step>(a, b, depth, store, rows, columns, next);
+    }
   }
 }
 
@@ -397,9 +453,11 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
                       min64(M - i * R, R), min64(N - j * C, C)};
     };
     const int64_t size_a = blocks * kPanelA, size_b = blocks * kPanelB;
-    // The tiles of C at panels [i, end) of A, of which `a` is the first, and panel j of B.
-    const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t end, int64_t j) {
-      multiply_rows_of_panels<Format, kByColumns>(a, size_a, b, depth, i, end, j, place, fill_a, fill_b);
+    // The tiles of C at panels [i, end) of A, of which `a` is the first, and panel j of B, the q-th of n that these panels of A
+    // meet. Meanwhile an n-th of the panels behind them comes closer.
+    const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t end, int64_t j, int64_t q, int64_t n) {
+      const T* next = a + (end - i) * size_a + q * size_a / n;
+      multiply_rows_of_panels<Format, kByColumns>(a, size_a, b, depth, i, end, j, next, place, fill_a, fill_b);
     };
     if (many_rows) {
       parallel_for(b_panels, 2, [&](int64_t begin, int64_t end) {
@@ -411,10 +469,13 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
         for (int64_t i0 = begin * kGroupM; i0 < min64(a_panels, end * kGroupM); i0 += kGroupM) {
           const int64_t panels = min64(a_panels - i0, kGroupM);
           for (int64_t p = 0; p < panels * blocks; ++p) fill_a(Format{}, own.data + p * kPanelA, i0 + p / blocks, p % blocks);
-          for (int64_t j0 = 0; j0 < b_panels; j0 += kGroupN)
+          for (int64_t j0 = 0; j0 < b_panels; j0 += kGroupN) {
+            const int64_t together = min64(b_panels - j0, kGroupN);
             for (int64_t i = 0; i < panels; i += kTogether)
-              for (int64_t j = j0; j < min64(b_panels, j0 + kGroupN); ++j)
-                multiply(own.data + i * size_a, whole.data + j * size_b, i0 + i, i0 + min64(panels, i + kTogether), j);
+              for (int64_t q = 0; q < together; ++q)
+                multiply(own.data + i * size_a, whole.data + (j0 + q) * size_b, i0 + i, i0 + min64(panels, i + kTogether), j0 + q, q,
+                         together);
+          }
         }
       });
       continue;
@@ -431,7 +492,7 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
         const int64_t i1 = min64(a_panels, i0 + group);
         for (int64_t i = i0; i < i1; i += kTogether)
           for (int64_t j = 0; j < panels; ++j)
-            multiply(whole.data + i * size_a, own.data + j * size_b, i, min64(i1, i + kTogether), j0 + j);
+            multiply(whole.data + i * size_a, own.data + j * size_b, i, min64(i1, i + kTogether), j0 + j, j, panels);
       }
     });
   }
@@ -502,8 +563,8 @@ void gemm_long_k_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack
           const int64_t i1 = min64(m_panels, i0 + a_group);
           for (int64_t i = i0; i < i1; ++i) fill_a(Format{}, a.data + (i - i0) * kPanelA, i, 0);
           for (int64_t j = j0; j < j1; ++j)
-            multiply_rows_of_panels<Format, kByColumns>(a.data, kPanelA, b.data + (j - j0) * kPanelB, kc, i0, i1, j, place, fill_a,
-                                                        fill_b);
+            multiply_rows_of_panels<Format, kByColumns>(a.data, kPanelA, b.data + (j - j0) * kPanelB, kc, i0, i1, j,
+                                                        b.data + (j + 1 - j0) * kPanelB, place, fill_a, fill_b);
         }
       }
     }

@@ -8,8 +8,9 @@
 namespace pydl {
 namespace {
 
-// A line to ask for at each step of k, long before it is read. Asked for one by one between the products, lines come from
-// memory while the processor multiplies; asked for many at a time, or by reading them, it waits.
+// A line to ask for at each step of k, before it is read: rows of the same block a few steps ahead, as the processor's own
+// prefetching does not follow lines that lie far apart, or those of the next block. Asked for one by one between the products,
+// lines come from memory while the processor multiplies; asked for many at a time, or by reading them, it waits.
 template <class T>
 struct Ahead {
   const T* line;
@@ -29,9 +30,9 @@ template <class T, int64_t R, int64_t C, class Format = Numbers<T>>
 #pragma GCC unroll 2
     for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
   for (int64_t k = 0; k < kc; ++k, a += lda, b += ldb, next_a.line += next_a.step, next_b.line += next_b.step) {
-    __builtin_prefetch(next_a.line, 0, 2);
+    __builtin_prefetch(next_a.line);
 #pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) __builtin_prefetch(next_b.line + j * L, 0, 2);
+    for (int64_t j = 0; j < C; ++j) __builtin_prefetch(next_b.line + j * L);
     V vb[C];
 #pragma GCC unroll 2
     for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + j * L);
@@ -42,17 +43,7 @@ template <class T, int64_t R, int64_t C, class Format = Numbers<T>>
       for (int64_t j = 0; j < C; ++j) sum[i][j] = Format::multiply(va, vb[j], sum[i][j]);
     }
   }
-#pragma GCC unroll 14
-  for (int64_t i = 0; i < R; ++i) {
-    if (i < first) continue;
-    T* c = store.c + i * store.ldc;
-#pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) {
-      const int64_t n = columns - j * L;
-      if (n <= 0) break;
-      (store.accumulate ? sum[i][j] + V::load_n(c + j * L, n) : sum[i][j]).store_n(c + j * L, n);
-    }
-  }
+  store_sums<T, R, C>(sum, store, first, R - first, columns);
 }
 
 // The rows of a panel of A that cover `rows` with the least waste; a panel costs about one row more than it has.
@@ -76,14 +67,14 @@ PYDL_INLINE void with_panel(int64_t n, const F& f) {
 template <class T, class Format = Numbers<T>>
 void outer_block(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t rows, int64_t columns, int64_t kc,
                  const Store<T>& store, const T* next_a = nullptr, const T* next_b = nullptr, int64_t next_ldb = 0) {
+  constexpr int64_t steps = Prefetch<T>::steps;
   const int64_t panel = outer_panel(rows);
   for (int64_t j = 0; j < columns; j += Tile<T>::columns)
     for (int64_t i = 0; i < rows; i += panel) {
       const int64_t at = min64(i, rows - panel), n = min64(columns - j, Tile<T>::columns);
       const Store<T> tile{store.c + at * store.ldc + j, store.ldc, store.accumulate};
-      const Ahead<T> nothing{b + j, 0};
-      const Ahead<T> of_a = next_a && j == 0 ? Ahead<T>{next_a + at, lda} : nothing;
-      const Ahead<T> of_b = next_b && i == 0 ? Ahead<T>{next_b + j, next_ldb} : nothing;
+      const Ahead<T> of_a = next_a && j == 0 ? Ahead<T>{next_a + at, lda} : Ahead<T>{a + steps * lda + at, lda};
+      const Ahead<T> of_b = next_b && i == 0 ? Ahead<T>{next_b + j, next_ldb} : Ahead<T>{b + steps * ldb + j, ldb};
       with_panel(panel, [&](auto r) {
         if (n <= Vec<T>::lanes)
           outer_kernel<T, decltype(r)::value, 1, Format>(a + at, lda, b + j, ldb, kc, tile, i - at, n, of_a, of_b);
@@ -118,7 +109,8 @@ void outer_block_packed(const float* a, int64_t lda, const float* b, int64_t ldb
   for (int64_t i = 0; i < a_panels; ++i) fill_a(Format{}, packed_a.data + i * kPanelA, i, 0);
   for (int64_t j = 0; j < b_panels; ++j) {
     fill_b(Format{}, packed_b.data, j, 0);
-    multiply_rows_of_panels<Format, true>(packed_a.data, kPanelA, packed_b.data, kc, 0, a_panels, j, place, fill_a, fill_b);
+    multiply_rows_of_panels<Format, true>(packed_a.data, kPanelA, packed_b.data, kc, 0, a_panels, j, packed_b.data, place, fill_a,
+                                          fill_b);
   }
 }
 

@@ -122,9 +122,10 @@ constexpr int64_t kPanel = 8;
 template <class T, class F>
 void reduce_panel(const T* base, T* out, int64_t r0, int64_t r1, int64_t inner, int64_t columns) {
   using V = Vec<T>;
-  int64_t m[kPanel];
-  int vectors = 0;
-  for (int64_t c = 0; c < columns; c += V::lanes) m[vectors++] = columns - c < V::lanes ? columns - c : V::lanes;
+  const auto left = [=](int k) {  // columns from vector k on; all loops go over all vectors, so that sums stay in registers
+    const int64_t n = columns - k * V::lanes;
+    return n > 0 ? n : 0;
+  };
   V total[kPanel];
   for (int k = 0; k < kPanel; ++k) total[k] = F::start();
   for (int64_t r = r0; r < r1;) {
@@ -136,11 +137,11 @@ void reduce_panel(const T* base, T* out, int64_t r0, int64_t r1, int64_t inner, 
         for (int k = 0; k < kPanel; ++k) a[k] = F::step(a[k], V::load(base + r * inner + k * V::lanes));
     } else {
       for (; r < end; ++r)
-        for (int k = 0; k < vectors; ++k) a[k] = F::step(a[k], V::load_n(base + r * inner + k * V::lanes, m[k]));
+        for (int k = 0; k < kPanel; ++k) a[k] = F::step(a[k], V::load_n(base + r * inner + k * V::lanes, left(k)));
     }
     for (int k = 0; k < kPanel; ++k) total[k] = F::join(total[k], a[k]);
   }
-  for (int k = 0; k < vectors; ++k) total[k].store_n(out + k * V::lanes, m[k]);
+  for (int k = 0; k < kPanel; ++k) total[k].store_n(out + k * V::lanes, left(k));
 }
 
 // inner > 1: pieces of kRows rows by panels of columns, then the pieces pairwise.

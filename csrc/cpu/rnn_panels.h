@@ -37,6 +37,8 @@ template <class Format, class T, int64_t R, int64_t N>
 #pragma GCC unroll 8
     for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
   for (int64_t k = 0; k < kc; ++k) {
+#pragma GCC unroll 4
+    for (int64_t n = 0; n < N; ++n) Prefetch<T>::template of_b<W>(b + n * b_stride + k * W);
     V vb[C];
 #pragma GCC unroll 8
     for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + j / kPanelVectors * b_stride + k * W + j % kPanelVectors * L);

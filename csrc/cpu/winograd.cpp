@@ -126,18 +126,17 @@ void transform_weights(const Layout<W, Pitch>& l, const Correlation& g, int64_t 
 // One block of one position: products (count x panels of columns) = inputs weights. With pairs, both are packed so.
 template <class Format, int64_t Pitch>
 void multiply_block(const float* inputs, int64_t count, const float* weights, int64_t panel, int64_t depth, int64_t outputs,
-                    float* products, int64_t pitch, bool accumulate) {
+                    float* products, int64_t pitch, bool accumulate, const float* next_inputs) {
   constexpr int64_t R = Tile<float>::rows, C = Tile<float>::columns;
-  for (int64_t o = 0; o < outputs; o += C)
+  const int64_t kc = ceil_div(depth, Format::step);
+  for (int64_t o = 0; o < outputs; o += C) {
+    const float* b = weights + o / C * panel;
     for (int64_t i = 0; i < count; i += R) {
-      const float *a = inputs + i * Pitch, *b = weights + o / C * panel;
       const Store<float> store{products + i * pitch + o, pitch, accumulate};
-      const int64_t n = min64(outputs - o, C), m = min64(count - i, R), kc = ceil_div(depth, Format::step);
-      if (n <= Lane::lanes)
-        micro_kernel<float, 1, Pitch, 1, Format>(a, b, kc, store, m, n);
-      else
-        micro_kernel<float, kPanelVectors, Pitch, 1, Format>(a, b, kc, store, m, n);
+      multiply_panel<Format, Pitch, 1>(inputs + i * Pitch, b, kc, store, min64(count - i, R), min64(outputs - o, C),
+                                       o + C < outputs ? b + panel + i * C * kc / count : next_inputs + i * Pitch);
     }
+  }
 }
 
 #if defined(PYDL_TILES)
@@ -161,7 +160,7 @@ void multiply_block_tiled(const float* inputs, int64_t count, const float* weigh
           [&](int64_t p) {
             const int64_t row = (i + p) * R;
             multiply_block<Numbers<float>, Pitch>(inputs + row * Pitch, min64(count - row, R), weights + o / C * panel, panel, depth, n,
-                                                  products + row * pitch + o, pitch, accumulate);
+                                                  products + row * pitch + o, pitch, accumulate, inputs);
           });
   }
 }
@@ -181,7 +180,7 @@ void multiply(const Layout<W, Pitch>& l, const float* inputs, int64_t count, con
         multiply_block_tiled<Format::pieces, Pitch>(a, count, b, pieces_of<Format>(l, weights, p, kb), panel, l.depth(kb), outputs, to,
                                                     pitch, kb > 0);
       else
-        multiply_block<Format, Pitch>(a, count, b, panel, l.depth(kb), outputs, to, pitch, kb > 0);
+        multiply_block<Format, Pitch>(a, count, b, panel, l.depth(kb), outputs, to, pitch, kb > 0, a + l.input_block());
     }
 }
 
