@@ -127,9 +127,10 @@ bool spin(std::chrono::microseconds patience, const F& ready) {
   return ready();
 }
 
-// Between two kernels of a training step lie some microseconds of Python: a worker looks out for work that long before it
-// sleeps, so that the next kernel finds it awake, and no longer, so that other processes get the processor.
-constexpr std::chrono::microseconds kPatience{50};
+// Between two kernels of a training step lie some microseconds of Python, and at the end of a kernel a thread waits for another
+// one's last chunk. Threads look out that long before they sleep: a processor that goes idle takes microseconds to wake, and
+// milliseconds where a hypervisor has lent it to somebody else meanwhile. Not longer, so that other processes get the processor.
+constexpr std::chrono::microseconds kPatience{500};
 
 // The workers behind parallel_for. One job at a time: its chunks are taken from a counter by whoever comes, the caller
 // included. The caller waits for chunks that a worker has begun, but never for a worker that has not come yet: on a busy
