@@ -24,7 +24,7 @@ constexpr int64_t kPanelRows = 14;  // 14 x 2 sums + 2 of B + 1 of A in 32 regis
 constexpr int64_t kPanelRows = 6;   // 6 x 2 sums + 2 of B + 1 of A in 16 registers
 #endif
 constexpr int64_t kPanelVectors = 2;
-constexpr int64_t kBlockK = 256;               // a panel of B (256 x 32 floats) stays in L1
+constexpr int64_t kBlockK = 256;               // steps of k in a panel
 constexpr int64_t kPitch = kBlockK + 16;       // rows of an A panel start in different cache sets
 constexpr int64_t kBlockM = 8 * kPanelRows;    // a block of A stays in L2
 constexpr int64_t kGroupN = kPanelRows > 8 ? 8 : 4;  // panels of B that stay in L2: half a MB for two blocks of K by AVX-512
