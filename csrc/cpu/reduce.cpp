@@ -116,32 +116,35 @@ void reduce_rows(const T* in, T* out, int64_t outer, int64_t n) {
   memory::release(partial, outer * pieces * static_cast<int64_t>(sizeof(T)));
 }
 
-// Rows r0 to r1 of a panel of columns, added row by row: columns stay lanes, kPanel vectors side by side.
+// Rows r0 to r1 of N neighbouring vectors of columns, added row by row: columns stay lanes. All of their columns are there, or of
+// a single vector the first `columns`.
+template <class T, class F, int N>
+void reduce_vectors(const T* base, T* out, int64_t r0, int64_t r1, int64_t inner, int64_t columns) {
+  using V = Vec<T>;
+  V total[N];
+  for (int k = 0; k < N; ++k) total[k] = F::start();
+  for (int64_t r = r0; r < r1;) {
+    const int64_t end = r + kBurst < r1 ? r + kBurst : r1;
+    V a[N];
+    for (int k = 0; k < N; ++k) a[k] = F::start();
+    for (; r < end; ++r)
+      for (int k = 0; k < N; ++k) {
+        const T* from = base + r * inner + k * V::lanes;
+        a[k] = F::step(a[k], N > 1 ? V::load(from) : V::load_n(from, columns));
+      }
+    for (int k = 0; k < N; ++k) total[k] = F::join(total[k], a[k]);
+  }
+  for (int k = 0; k < N; ++k) total[k].store_n(out + k * V::lanes, columns - k * V::lanes);
+}
+
+// The same for a panel of columns: all of its vectors side by side, or one by one where some are missing.
 constexpr int64_t kPanel = 8;
 
 template <class T, class F>
 void reduce_panel(const T* base, T* out, int64_t r0, int64_t r1, int64_t inner, int64_t columns) {
-  using V = Vec<T>;
-  const auto left = [=](int k) {  // columns from vector k on; all loops go over all vectors, so that sums stay in registers
-    const int64_t n = columns - k * V::lanes;
-    return n > 0 ? n : 0;
-  };
-  V total[kPanel];
-  for (int k = 0; k < kPanel; ++k) total[k] = F::start();
-  for (int64_t r = r0; r < r1;) {
-    const int64_t end = r + kBurst < r1 ? r + kBurst : r1;
-    V a[kPanel];
-    for (int k = 0; k < kPanel; ++k) a[k] = F::start();
-    if (columns == kPanel * V::lanes) {
-      for (; r < end; ++r)
-        for (int k = 0; k < kPanel; ++k) a[k] = F::step(a[k], V::load(base + r * inner + k * V::lanes));
-    } else {
-      for (; r < end; ++r)
-        for (int k = 0; k < kPanel; ++k) a[k] = F::step(a[k], V::load_n(base + r * inner + k * V::lanes, left(k)));
-    }
-    for (int k = 0; k < kPanel; ++k) total[k] = F::join(total[k], a[k]);
-  }
-  for (int k = 0; k < kPanel; ++k) total[k].store_n(out + k * V::lanes, left(k));
+  constexpr int64_t L = Vec<T>::lanes;
+  if (columns == kPanel * L) return reduce_vectors<T, F, kPanel>(base, out, r0, r1, inner, columns);
+  for (int64_t c = 0; c < columns; c += L) reduce_vectors<T, F, 1>(base + c, out + c, r0, r1, inner, columns - c < L ? columns - c : L);
 }
 
 // inner > 1: pieces of kRows rows by panels of columns, then the pieces pairwise.
