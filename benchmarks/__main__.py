@@ -2,7 +2,7 @@
 
 steps: whole training steps of thirteen networks (or forward passes); kernels: single kernels; overhead: small operations;
 memory: peak memory and page faults of a step; threads: what more threads gain; vision: images beside Pillow and PyTorch;
-profiler: what pydl.profiler costs while it records a step (pydl alone).
+profiler: what pydl.profiler costs while it records a step; roofline: steps beside the machine's limits (both pydl alone).
 docs/benchmarks.md says how to read the results.
 """
 
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pydl
-from benchmarks import kernels, memory, overhead, profiling, report, steps, threads, vision
+from benchmarks import kernels, memory, overhead, profiling, report, roofline, steps, threads, vision
 from benchmarks.cases import CASES
 from benchmarks.peers import FORMS
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=["steps", "kernels", "overhead", "memory", "threads", "vision", "profiler"])
+    parser.add_argument("what", choices=["steps", "kernels", "overhead", "memory", "threads", "vision", "profiler", "roofline"])
     parser.add_argument("--peer", choices=["torch"], default="torch", help="whom to compare with")
     parser.add_argument("--case", nargs="*", choices=list(CASES), default=list(CASES), metavar="CASE",
                         help=f"networks (default all): {', '.join(CASES)}")
@@ -39,17 +39,27 @@ def arguments() -> argparse.Namespace:
                              f"tries all of its own): {', '.join(FORMS)}; the first step of compile takes up to minutes")
     parser.add_argument("--processor-time", action="store_true",
                         help="kernels on one thread: count processor time, which other programs on the machine disturb less")
-    parser.add_argument("--json", type=Path, help="write the figures and the machine here")
-    parser.add_argument("--markdown", type=Path, help="steps: write the table for the README here")
+    parser.add_argument("--json", type=Path, help="write the figures and the machine here, after each case or kernel")
+    parser.add_argument("--resume", action="store_true",
+                        help="steps: keep the cases that the file of --json holds from an earlier run, measure the others")
+    parser.add_argument("--markdown", type=Path, help="steps, roofline: write the table for a document here")
     parser.add_argument("--png", type=Path, help="steps, kernels: draw the ratios here")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.resume and (args.what != "steps" or not args.json):
+        parser.error("--resume is for steps, and needs the --json of the run that it goes on with")
+    return args
 
 
-def collect(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All rows, with a sign of life for each."""
-    kept = []
+Rows = list[dict[str, Any]]
+
+
+def collect(rows: Iterable[dict[str, Any]], args: argparse.Namespace, before: Iterable[dict[str, Any]] = ()) -> Rows:
+    """All rows, with a sign of life for each; a run that ends early leaves in the file what it has."""
+    kept = list(before)
     for row in rows:
         kept.append(row)
+        if args.json:
+            report.save_json(args.json, args.what, kept)
         name = row.get("case") or f"{row['kernel']}, {row['direction']}"
         print(f"  {name}: " + (f"{row['ratio']:.2f}x" if "ratio" in row else "done"), file=sys.stderr, flush=True)
     return kept
@@ -65,14 +75,19 @@ def main() -> None:
     kind = ("forward pass" if args.inference else "training step") + (", autocast to bfloat16" if args.autocast else "")
     where = f"{count} thread{'s' if count > 1 else ''}"
     if args.what == "steps":
-        rows = collect(steps.run(args.case, count, args.rounds, args.inference, args.autocast, args.forms))
+        done = report.load_steps(args.json, count, args.inference, args.autocast) if args.resume else []
+        left = [c for c in args.case if c not in {row["case"] for row in done}]
+        rows = collect(steps.run(left, count, args.rounds, args.inference, args.autocast, args.forms), args, done)
+        rows.sort(key=lambda row: list(CASES).index(row["case"]))
         show = steps.table
     elif args.what == "memory":
-        kind, rows, show = f"peak memory, {kind}", collect(memory.run(args.case, count, args.inference)), memory.table
+        kind, rows, show = f"peak memory, {kind}", collect(memory.run(args.case, count, args.inference), args), memory.table
     elif args.what == "threads":
-        rows, show = collect(threads.run(args.case, count, args.rounds, args.inference)), threads.table
+        rows, show = collect(threads.run(args.case, count, args.rounds, args.inference), args), threads.table
+    elif args.what == "roofline":
+        rows, show = collect(roofline.run(args.case, args.rounds), args), roofline.table
     elif args.what == "profiler":
-        kind, rows, show = "profiler", collect(profiling.run(args.case, args.rounds)), profiling.table
+        kind, rows, show = "profiler", collect(profiling.run(args.case, args.rounds), args), profiling.table
     else:
         import torch
 
@@ -84,15 +99,15 @@ def main() -> None:
         if args.what == "overhead":
             rows, show = overhead.run(args.rounds), None
         else:
-            rows, show = collect(kernels.run(args.family, args.only, args.rounds, args.processor_time)), kernels.table
+            rows, show = collect(kernels.run(args.family, args.only, args.rounds, args.processor_time), args), kernels.table
     if show is not None:
         from rich.console import Console
 
         Console(width=None if sys.stdout.isatty() else 170).print(show(rows, f"{kind}, {where}"))
     if args.json:
         report.save_json(args.json, args.what, rows)
-    if args.markdown and args.what == "steps":
-        args.markdown.write_text(steps.markdown(rows, kind))
+    if args.markdown and args.what in ("steps", "roofline"):
+        args.markdown.write_text(steps.markdown(rows, kind) if args.what == "steps" else roofline.markdown(rows))
     if args.png and args.what in ("steps", "kernels"):
         print(report.bars(args.png, rows, f"{kind}, {where}"))
 

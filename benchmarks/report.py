@@ -31,6 +31,26 @@ def save_json(path: Path, what: str, rows: list[dict[str, Any]]) -> None:
     path.write_text(json.dumps({"benchmark": what, "machine": machine(), "rows": rows}, indent=1) + "\n")
 
 
+def load_steps(path: Path, threads: int, inference: bool, autocast: bool) -> list[dict[str, Any]]:
+    """The cases that an earlier run of `steps` left in `path`; ends the program where they are not of the same kind."""
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text())
+    here = machine()
+    if found.get("benchmark") != "steps":
+        raise SystemExit(f"{path} holds {found.get('benchmark')}, not steps: give another --json")
+    for name in ("processor", "pydl", "torch"):
+        if found["machine"][name] != here[name]:
+            raise SystemExit(f"{path} was measured with {name} {found['machine'][name]}, here is {here[name]}: "
+                             "give another --json, or leave --resume out")  # fmt: skip
+    for row in found["rows"]:
+        for name, asked in (("threads", threads), ("inference", inference), ("autocast", autocast)):
+            if row[name] != asked:
+                raise SystemExit(f"{path}: {row['case']} was measured with {name} = {row[name]}, asked is {asked}: "
+                                 "give another --json")  # fmt: skip
+    return list(found["rows"])
+
+
 def bars(path: Path, rows: list[dict[str, Any]], title: str) -> Path:
     """Speed beside PyTorch, one bar for each case or kernel; the line is PyTorch at its best."""
     from pydl.viz.plots import COLOURS, _finish, _style

@@ -94,6 +94,61 @@ def test_table_and_chart_of_steps(tmp_path):
     assert report.bars(tmp_path / "b.png", rows, "title").stat().st_size > 5000
 
 
+def test_a_stopped_run_goes_on(tmp_path, monkeypatch, capsys):
+    from benchmarks import __main__ as command
+    from benchmarks import steps
+
+    asked = []
+
+    def run(cases, threads, rounds, inference, autocast, forms):
+        for case in cases:
+            asked.append(case)
+            if case == "gru":
+                raise KeyboardInterrupt
+            same = dict.fromkeys(("median", "low", "high"), 1.0)
+            tried = {"eager": {"seconds": 1.0, "warm_up": 0.1}}
+            yield {"case": case, "ratio": 1.0, "best": {"pydl": "eager", "peer": "eager"}, "pydl": same, "peer": same,
+                   "tried": {"pydl": tried, "peer": tried}, "failed": {"pydl": {}, "peer": {}},
+                   "memory": {"pydl": 1, "peer": 1}, "threads": threads, "inference": inference,
+                   "autocast": autocast}  # fmt: skip
+
+    def start(*arguments):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+        command.main()
+
+    monkeypatch.setattr(steps, "run", run)
+    file = tmp_path / "steps.json"
+    with pytest.raises(KeyboardInterrupt):
+        start("steps", "--case", "mlp", "gru", "--json", str(file))
+    assert [row["case"] for row in json.loads(file.read_text())["rows"]] == ["mlp"]
+    start("steps", "--case", "lenet5", "mlp", "--json", str(file), "--resume")
+    assert asked == ["mlp", "gru", "lenet5"]
+    assert [row["case"] for row in json.loads(file.read_text())["rows"]] == ["mlp", "lenet5"]
+    with pytest.raises(SystemExit, match="mlp was measured with inference = False, asked is True"):
+        start("steps", "--json", str(file), "--resume", "--inference")
+    with pytest.raises(SystemExit):
+        start("kernels", "--resume")
+    assert "--resume is for steps" in capsys.readouterr().err
+
+
+def test_steps_beside_the_limits(tmp_path, monkeypatch, capsys):
+    from benchmarks import __main__ as command
+
+    json_file, markdown = tmp_path / "rows.json", tmp_path / "table.md"
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "roofline", "--case", "lenet5", "--rounds", "1", "--json", str(json_file),
+                                      "--markdown", str(markdown)])  # fmt: skip
+    command.main()
+    (row,) = json.loads(json_file.read_text())["rows"]
+    assert 0 < row["python"] < row["seconds"]
+    assert row["least"] >= row["flops"] / row["gflops"] / 1e9 * 0.999
+    assert len(row["above"]) == 3
+    (name, wall, least), *_ = row["above"]
+    assert wall > least
+    assert f"{row['least'] / row['seconds']:.0%}" in markdown.read_text()
+    assert name in markdown.read_text()
+    assert "lenet5" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch, the peer, is not installed")
 def test_a_small_run_of_each(tmp_path):

@@ -65,13 +65,12 @@ void sum_rows(const T* grad, const int64_t* source, const T* scale, const int64_
   const auto add_row = [=](int64_t i, int64_t c, int64_t columns, V* sum) {
     const T* row = grad + (source ? source[i] : i) * features + c;
     const V s = V::splat(scale ? scale[i] : T(1));
-    if (columns == W) {
+    const auto add = [=](const auto& load) {
 #pragma GCC unroll 4
-      for (int64_t j = 0; j < kTile; ++j) sum[j] = fma(V::load(row + j * L), s, sum[j]);
-      return;
-    }
-#pragma GCC unroll 4
-    for (int64_t j = 0; j < kTile; ++j) sum[j] = fma(V::load_n(row + j * L, left(columns, j)), s, sum[j]);
+      for (int64_t j = 0; j < kTile; ++j) sum[j] = fma(load(row + j * L, left(columns, j)), s, sum[j]);
+    };
+    if (columns == W) return add([](const T* from, int64_t) { return V::load(from); });
+    add([](const T* from, int64_t n) { return V::load_n(from, n); });
   };
   for (int64_t c = 0; c < features; c += W) {
     const int64_t columns = least(features - c, W);

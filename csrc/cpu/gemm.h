@@ -153,10 +153,10 @@ struct Prefetch {
 #pragma GCC unroll 16
     for (int64_t i = 0; i < (Step == 1 ? R : Step); ++i) __builtin_prefetch(a + line * Step + i * (Step == 1 ? Pitch : line));
   }
-  template <int64_t Numbers>
+  template <int64_t Width>
   static PYDL_INLINE void of_b(const T* b) {
 #pragma GCC unroll 4
-    for (int64_t j = 0; j < Numbers; j += line) __builtin_prefetch(b + steps * Tile<T>::columns + j);
+    for (int64_t j = 0; j < Width; j += line) __builtin_prefetch(b + steps * Tile<T>::columns + j);
   }
   // What another product reads goes to the second level.
   static PYDL_INLINE void of_next(const T* next) {

@@ -15,7 +15,7 @@ from pydl.errors import GraphError
 from pydl.graph.backward import grad
 from pydl.graph.engine import apply, is_grad_enabled, wrap
 from pydl.graph.modes import enable_grad
-from pydl.graph.op import Op
+from pydl.graph.op import Cost, Op, Shape
 from pydl.ops.elementwise import add, mul, rsqrt, square, sub
 from pydl.ops.reduce import mean, sum
 from pydl.ops.shape import reshape
@@ -34,6 +34,11 @@ class NormGrad(Op):
         ctx.save(g, x, weight)
         ctx.formula, ctx.wanted = formula, needs
         return tuple(d for d in native(g, x, weight, needs) if d is not None)
+
+    @staticmethod
+    def cost(out_shape: Shape, *args: Any) -> Cost:
+        """Nothing of its own: it is the backward of a norm, whose ``backward_cost`` counts it."""
+        return Cost(0, 0)
 
     @staticmethod
     def backward(ctx: Any, *gg: Any) -> Any:

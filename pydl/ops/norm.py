@@ -137,6 +137,11 @@ class _ChannelNorm(Op):
         training = args[5]
         return Cost((8 if training else 2) * math.prod(out_shape), (3 if training else 2) * args[0].nbytes)
 
+    @classmethod
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+        """Sums of dy and dy xhat, then dx: about 12 operations per element; dy and x read twice, dx written (forward moves 3)."""
+        return Cost(forward.flops * 3 // 2, forward.bytes * 5 // 3)
+
 
 class BatchNorm(_ChannelNorm):
     name = "batch_norm"
@@ -295,6 +300,11 @@ class _RowNorm(Op):
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
         return Cost(8 * math.prod(out_shape), 2 * args[0].nbytes)
+
+    @classmethod
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+        """About 12 operations per element; dy and x read, dx written (forward moves two arrays)."""
+        return Cost(forward.flops * 3 // 2, forward.bytes * 3 // 2)
 
 
 class LayerNorm(_RowNorm):

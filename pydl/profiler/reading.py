@@ -5,6 +5,7 @@ All of it happens after the recording, so that the recorded step pays for the ma
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -39,12 +40,14 @@ class _CopyGradient(Op):
     name, flops_per_element = "copy_gradient", 0
 
 
-class _Frame(NamedTuple):
+@dataclass(slots=True)
+class _Frame:
     """Where time goes: to an event; whether operations inside are part of it (`folds`), and their cost its own (`counts`)."""
 
     event: Event
     folds: bool
     counts: bool
+    otherwise: Cost | None = None  # what it costs if kernels alone do it, without operations that cost anything
 
 
 class _Piece(NamedTuple):
@@ -195,9 +198,14 @@ class Reading:
             self._stack.append((number, self._frame(number, start)))
 
     def _close(self, number: int) -> None:
-        if any(n == number for n, _ in self._stack):
-            while self._stack.pop()[0] != number:
-                pass
+        if not any(n == number for n, _ in self._stack):
+            return
+        while True:
+            n, frame = self._stack.pop()
+            if frame is not None and frame.otherwise is not None and frame.event.kernels:
+                _add(frame.event, frame.otherwise)
+            if n == number:
+                return
 
     def _frame(self, number: int, start: int) -> _Frame | None:
         kind, op, path, needs, forward, arguments, output, bfloat16 = self._recorded[number]
@@ -206,7 +214,10 @@ class Reading:
             return None
         if kind == _FORWARD and outer is not None and outer.folds:
             if outer.counts and output is not None:
-                _add(outer.event, op.cost(output, *arguments))
+                cost = _cost(op, output, arguments)
+                _add(outer.event, cost)
+                if any(cost):
+                    outer.otherwise = None
             return None
         if kind in (_SUM, _COPY):
             op = _Accumulate if kind == _SUM else _CopyGradient
@@ -218,23 +229,33 @@ class Reading:
             if bfloat16 and event.itemsize == 4:
                 event.itemsize = 2  # what it multiplies, though not what it reads and writes
             if output is not None:
-                cost = Cost(0, 0) if event.name in _CONTAINERS else op.cost(output, *arguments)
+                cost = _cost(op, output, arguments)
                 _add(event, cost)
                 self._forwards[number] = cost, event
             return _Frame(event, kind != _FORWARD, kind == _FORWARD)
         native = kind == _SHORT or not op.backward_on_tensors
+        otherwise = None
         if forward in self._forwards:  # else its forward was not recorded
             cost, first = self._forwards[forward]
             event.inputs, event.output, event.itemsize = first.inputs, first.output, first.itemsize
-            if native and kind == _BACKWARD:
-                _add(event, op.backward_cost(cost, needs))
+            if kind == _BACKWARD and event.name not in _CONTAINERS:
+                backward = op.backward_cost(cost, needs)
+                if native:
+                    _add(event, backward)
+                else:
+                    otherwise = backward
         for incoming, kept in zip(arguments[::2], arguments[1::2], strict=True):
             _add(event, Cost(incoming.size, 2 * incoming.nbytes + (0 if kept is None else kept.nbytes)))
-        return _Frame(event, event.name not in _CONTAINERS, not native)
+        return _Frame(event, event.name not in _CONTAINERS, not native, otherwise)
 
 
 def _name(op: Any) -> str:
     return "" if op is None else getattr(op, "name", "") or op.__name__.lower()
+
+
+def _cost(op: Any, output: Shape, arguments: list[Any]) -> Cost:
+    """What one forward costs; a view moves nothing."""
+    return Cost(0, 0) if op.is_view or _name(op) in _CONTAINERS else op.cost(output, *arguments)
 
 
 def _describe(event: Event, arguments: list[Any], output: Shape | None) -> None:

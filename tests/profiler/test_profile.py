@@ -105,6 +105,20 @@ def test_checkpoint_and_functions_show_what_they_run():
     assert sum(e.flops for e in p.result.events if e.name == "linear") >= 3 * 16 * 32 * 65
 
 
+def test_a_backward_that_calls_kernels_itself_has_a_cost_and_a_view_has_none():
+    x = pydl.randn(4, 8, 16, 16, requires_grad=True)
+    for behind in ([], [nn.ReLU()]):  # the norm's backward as an operation of its own, and as a call of the kernel
+        model = nn.Sequential(nn.BatchNorm2d(8), *behind, nn.MaxPool2d(2))
+        with profile() as p:
+            pydl.cat([model(x), pydl.zeros(4, 8, 8, 8)], dim=1)[:, :8].sum().backward()
+        got = rows(p.result)
+        assert got["batch_norm"].bytes == 3 * x.data.nbytes  # read twice, written
+        assert got["batch_norm backward"].bytes == 5 * x.data.nbytes  # with its gradient
+        assert got["batch_norm backward"].flops == 12 * x.data.size
+        assert got["max_pool backward"].bytes > x.data.nbytes
+    assert got["slice"].bytes == got["cat backward"].bytes == 0
+
+
 def test_roofline_share_follows_the_slower_limit():
     a = pydl.randn(256, 256)
     with profile() as p:
