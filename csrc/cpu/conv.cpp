@@ -139,7 +139,7 @@ void data_gradient_phase(const ConvArgs& a, const int64_t (&phase)[3], bool whol
 template <class T>
 void data_gradient(const ConvArgs& a) {
   const bool pack = packing_pays<T>(a);
-  if (!pack && direct_pays(a, Direction::data_gradient)) return conv_direct_data_gradient(a);
+  if (!pack && !is_unfolding(a) && direct_pays(a, Direction::data_gradient)) return conv_direct_data_gradient(a);
   if (is_pointwise(a))
     return pointwise<T>({a.batch * a.in[0] * a.in[1] * a.in[2], a.channels_out, a.channels_in, a.y.as<T>(),
                          {a.bias.data ? a.bias.as<T>() : nullptr}},

@@ -245,8 +245,8 @@ void data_gradient(const ConvArgs& a) {
       T* to = dx + (n * p.height + row + i) * numbers;
       const T* from = scratch + i * p.line + p.left;
       copy_run(to, from, numbers);
-      if (bias)
-        for (int64_t q = 0; q < numbers; ++q) to[q] += bias[q % p.channels];
+      for (int64_t q = 0; bias && q < numbers; q += p.channels)
+        for (int64_t c = 0; c < p.channels; ++c) to[q + c] += bias[c];
     }
   });
 }
