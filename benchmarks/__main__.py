@@ -85,7 +85,7 @@ def main() -> None:
     elif args.what == "threads":
         rows, show = collect(threads.run(args.case, count, args.rounds, args.inference), args), threads.table
     elif args.what == "roofline":
-        rows, show = collect(roofline.run(args.case, args.rounds), args), roofline.table
+        kind, rows, show = "roofline", collect(roofline.run(args.case, args.rounds), args), roofline.table
     elif args.what == "profiler":
         kind, rows, show = "profiler", collect(profiling.run(args.case, args.rounds), args), profiling.table
     else:

@@ -34,6 +34,12 @@ def _conv(x: Shape, cout: int, kernel: int, stride: int = 1, padding: int | None
     return Kernel("conv", name, (x, (cout, x[1], kernel, kernel)), 2, _functional("conv2d", None, stride, pad), images=True)
 
 
+def _transposed(x: Shape, cout: int) -> Kernel:
+    """As the U-Net has them: with a bias."""
+    name = f"transposed {'x'.join(map(str, x))} -> {cout}, 2x2/2, unet"
+    return Kernel("conv", name, (x, (x[1], cout, 2, 2), (cout,)), 3, _functional("conv_transpose2d", 2), images=True)
+
+
 def _depthwise(x: Shape, stride: int = 1) -> Kernel:
     name = f"depthwise {'x'.join(map(str, x))}, 3x3{f'/{stride}' if stride > 1 else ''}"
     return Kernel("conv", name, (x, (x[1], 1, 3, 3)), 2, _functional("conv2d", None, stride, 1, 1, x[1]), images=True)
@@ -76,8 +82,7 @@ KERNELS = [
     _conv((8, 1024, 14, 14), 256, 1, note=", resnet50"), _conv((8, 256, 56, 56), 512, 1, 2, note=", resnet50"),
     _conv((16, 16, 28, 28), 32, 5, note=", googlenet"), _conv((8, 128, 28, 28), 32, 3, note=", densenet121"),
     _conv((8, 512, 14, 14), 128, 1, note=", densenet121"), _conv((4, 64, 128, 128), 64, 3, note=", unet"),
-    Kernel("conv", "transposed 4x1024x8x8 -> 512, 2x2/2, unet", ((4, 1024, 8, 8), (1024, 512, 2, 2)), 2,
-           _functional("conv_transpose2d", None, 2), images=True),
+    _transposed((4, 1024, 8, 8), 512), _transposed((4, 128, 64, 64), 64),
     _depthwise((8, 64, 112, 112)), _depthwise((8, 96, 112, 112), 2), _depthwise((8, 512, 14, 14)),
     Kernel("conv", "100x15x19 -> 15, 3/2, mnist1d", ((100, 15, 19), (15, 15, 3)), 2, _functional("conv1d", None, 2)),
     Kernel("pool", "max 3x3/2, 16x64x112x112", ((16, 64, 112, 112),), 1, _functional("max_pool2d", 3, 2, 1), images=True),

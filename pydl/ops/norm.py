@@ -139,7 +139,7 @@ class _ChannelNorm(Op):
 
     @classmethod
     def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
-        """Sums of dy and dy xhat, then dx: about 12 operations per element; dy and x read twice, dx written (forward moves 3)."""
+        """Sums of dy and dy xhat, then dx: about 12 operations per element; dy and x read twice, dx written (forward: 3)."""
         return Cost(forward.flops * 3 // 2, forward.bytes * 5 // 3)
 
 
