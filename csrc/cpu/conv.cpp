@@ -161,46 +161,58 @@ void data_gradient(const ConvArgs& a) {
       for (int64_t f2 = 0; f2 < min64(a.stride[2], a.in[2]); ++f2) data_gradient_phase<T>(a, {f0, f1, f2}, whole, ordered);
 }
 
+// sums[outputs][columns] of one group: dy' times the rows of the gathered image.
+template <class T>
+void weight_sums(const ConvArgs& a, const Gather& gather, int64_t group, T* sums) {
+  const int64_t depth = a.channels_in / a.groups, outputs = a.channels_out / a.groups;
+  const int64_t columns = gather.tap_count() * depth, rows = gather.row_count();
+  const T *x = a.x.as<T>(), *dy = a.y.as<T>() + group * outputs;
+  const bool in_rows = is_pointwise(a);  // the image is the matrix
+  const auto fill = [&](T* to, int64_t ld, int64_t j, int64_t n, int64_t row, int64_t kc) {
+    Row r = locate(gather, row);
+    for (int64_t k = 0; k < kc; ++k, r.advance(gather)) gather_row(to + k * ld, x, gather, r, group * depth, depth, j, n);
+  };
+  const auto pack_a = [&](T* panel, int64_t i, int64_t n, int64_t row, int64_t kc) {
+    pack_a_columns(panel, dy + row * a.channels_out + i, a.channels_out, n, kc);
+  };
+  const auto pack_b = [&](T* panel, int64_t j, int64_t n, int64_t row, int64_t kc) {
+    constexpr int64_t C = Tile<T>::columns;
+    if (in_rows) return pack_b_strided(panel, x + row * columns + j, columns, int64_t{1}, n, kc);
+    if (n < C) zero_run(panel, kc * C);
+    fill(panel, C, j, n, row, kc);
+  };
+  // Measured: gemm, which gathers the image for each panel by itself, pays later where it has to.
+  const bool few = outputs * columns <= int64_t{1} << 18 &&
+                   (in_rows ? rows >= 32 * kBlockK && sums_are_long(outputs, columns, rows) : rows >= 16 * kBlockK);
+  if (!few)
+    gemm<T, true>(outputs, columns, rows, pack_a, pack_b, sums, columns);
+  else if (packing_pays<T>(a) && min64(outputs, columns) >= 128)  // measured: with fewer, packing takes what pairs gain
+    gemm_long_k<T, true>(outputs, columns, rows, pack_a, pack_b, sums);
+  else
+    sum_outer_products<T>(outputs, columns, rows, dy, a.channels_out, fill, in_rows ? x : nullptr, sums);
+}
+
 template <class T>
 void weight_gradient(const ConvArgs& a) {
   if (direct_pays(a, Direction::weight_gradient)) return conv_direct_weight_gradient(a);  // of few channels
   const ForwardTaps taps(a);
   const Gather& gather = taps.gather;
-  const T *x = a.x.as<T>(), *dy = a.y.as<T>();
   T* dw = a.weight.as<T>();
   const int64_t* ws = a.weight.strides;
-  if (is_depthwise(a)) return depthwise_weight<T>(gather, x, dy, a.weight, dw);
-  const int64_t depth = a.channels_in / a.groups, outputs = a.channels_out / a.groups;
-  const int64_t columns = gather.tap_count() * depth, rows = gather.row_count();
-  const bool pack = packing_pays<T>(a) && min64(outputs, columns) >= 128;  // measured: with fewer, packing takes what pairs gain
-  Scratch<T> product(outputs * columns);
-  const bool in_rows = is_pointwise(a);  // the image is the matrix
+  if (is_depthwise(a)) return depthwise_weight<T>(gather, a.x.as<T>(), a.y.as<T>(), a.weight, dw);
+  const int64_t depth = a.channels_in / a.groups, outputs = a.channels_out / a.groups, columns = gather.tap_count() * depth;
+  if (columns == depth && ws[1] == 1 && ws[0] == depth) {  // one tap: the sums are the weight
+    for (int64_t g = 0; g < a.groups; ++g) weight_sums(a, gather, g, dw + g * outputs * ws[0]);
+    return;
+  }
+  Scratch<T> sums(outputs * columns);
   for (int64_t g = 0; g < a.groups; ++g) {
-    const auto fill_b = [&](T* to, int64_t ld, int64_t j0, int64_t n, int64_t row, int64_t kc) {
-      Row r = locate(gather, row);
-      for (int64_t k = 0; k < kc; ++k, r.advance(gather)) gather_row(to + k * ld, x, gather, r, g * depth, depth, j0, n);
-    };
-    const T* gradient = dy + g * outputs;
-    if (pack)
-      gemm_long_k<T, true>(
-          outputs, columns, rows,
-          [&](T* panel, int64_t i, int64_t n, int64_t row, int64_t kc) {
-            pack_a_columns(panel, gradient + row * a.channels_out + i, a.channels_out, n, kc);
-          },
-          [&](T* panel, int64_t j, int64_t n, int64_t row, int64_t kc) {
-            constexpr int64_t C = Tile<T>::columns;
-            if (in_rows) return pack_b_strided(panel, x + row * columns + j, columns, int64_t{1}, n, kc);
-            if (n < C) zero_run(panel, kc * C);
-            fill_b(panel, C, j, n, row, kc);
-          },
-          product.data);
-    else
-      sum_outer_products<T>(outputs, columns, rows, gradient, a.channels_out, fill_b, in_rows ? x : nullptr, product.data);
+    weight_sums(a, gather, g, sums.data);
     parallel_for(outputs, 8, [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o)
         for (int64_t t = 0; t < gather.tap_count(); ++t) {
           T* to = dw + (g * outputs + o) * ws[0] + weight_offset(gather, a.weight, t);
-          for (int64_t c = 0; c < depth; ++c) to[c * ws[1]] = product.data[o * columns + t * depth + c];
+          for (int64_t c = 0; c < depth; ++c) to[c * ws[1]] = sums.data[o * columns + t * depth + c];
         }
     });
   }

@@ -30,6 +30,9 @@ constexpr int64_t kBlockM = 8 * kPanelRows;    // a block of A stays in L2
 constexpr int64_t kGroupN = kPanelRows > 8 ? 8 : 4;  // panels of B that stay in L2: half a MB for two blocks of K by AVX-512
 constexpr int64_t kPassBlocks = 2;             // blocks of K that are summed in registers; three where one would be left over
 constexpr int64_t kColumnStep = kPanelRows > 8 ? 16 : 8;  // between the columns of an A panel that is ordered by columns
+// Where both factors lie in memory with a row for each k, so many of them are packed into all panels before the next ones: read
+// from end to end they come ahead of their use by themselves, strips of them would not.
+constexpr int64_t kRowsTogether = 16;
 
 template <class T>
 struct Tile {
@@ -256,7 +259,7 @@ void pack_a_columns(T* panel, const T* a, int64_t k_stride, int64_t rows, int64_
   constexpr int64_t L = Vec<T>::lanes;
   for (int64_t k = 0; k < kc; ++k) {
     const T* from = a + k * k_stride;
-    __builtin_prefetch(from + Tile<T>::rows, 0, 2);  // the next panel's
+    __builtin_prefetch(from + Tile<T>::rows + kColumnStep - 1, 0, 2);  // the line that the next panel begins to read
 #pragma GCC unroll 4
     for (int64_t i = 0; i < kColumnStep; i += L) Vec<T>::load_n(from + i, max64(0, rows - i)).store(panel + k * kColumnStep + i);
   }
@@ -383,7 +386,7 @@ struct Place {
 };
 
 // Tiles of C from panels [i, end) of A, `a_stride` elements apart, and panel j of B, for `depth` packed elements along k.
-// place(i, j) says where they go; fill_a(format, panel, i, k) and fill_b fill panels for block k of the depth. `next`: as for the
+// place(i, j) says where they go; fill_a(format, panel, i, k, steps) and fill_b fill panels with that many steps of the depth. `next`: as for the
 // micro-kernel.
 template <class Format, bool kByColumns, class T, class PlaceOf, class FillA, class FillB>
 PYDL_INLINE void multiply_rows_of_panels(const T* a, int64_t a_stride, const T* b, int64_t depth, int64_t i, int64_t end, int64_t j,
@@ -396,8 +399,8 @@ PYDL_INLINE void multiply_rows_of_panels(const T* a, int64_t a_stride, const T* 
       Scratch<T> own(blocks * (Size::a + Size::b));
       T* own_b = own.data + blocks * Size::a;
       for (int64_t k = 0; k < blocks; ++k) {
-        fill_a(Numbers<T>{}, own.data + k * Size::a, panel, k);
-        fill_b(Numbers<T>{}, own_b + k * Size::b, j, k);
+        fill_a(Numbers<T>{}, own.data + k * Size::a, panel, k * kBlockK, kBlockK);
+        fill_b(Numbers<T>{}, own_b + k * Size::b, j, k * kBlockK, kBlockK);
       }
       const auto [store, rows, columns] = place(panel, j);
       multiply_panel<Numbers<T>, pitch, step>(own.data, own_b, depth, store, rows, columns, own.data);
@@ -437,14 +440,15 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
     blocks = min64(k_blocks - kb, k_blocks - kb == kPassBlocks + 1 ? kPassBlocks + 1 : kPassBlocks);
     const bool first = kb == 0, last = kb + blocks == k_blocks;
     const int64_t depth = min64(K - kb * kBlockK, blocks * kBlockK);
-    const auto fill_a = [&](auto format, T* panel, int64_t i, int64_t k) {
+    const auto fill_a = [&](auto format, T* panel, int64_t i, int64_t k, int64_t steps) {
       fill_panel<decltype(format), false, kByColumns ? kColumnStep : 0>(
-          panel, (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK), numbers,
+          panel, kb * kBlockK + k, min64(depth - k, steps), numbers,
           [&](T* to, int64_t first, int64_t kc) { pack_a(to, i * R, min64(M - i * R, R), first, kc); });
     };
-    const auto fill_b = [&](auto format, T* panel, int64_t j, int64_t k) {
-      fill_panel<decltype(format), true, C>(panel, (kb + k) * kBlockK, min64(depth - k * kBlockK, kBlockK), numbers,
-                                            [&](T* to, int64_t first, int64_t kc) { pack_b(to, j * C, min64(N - j * C, C), first, kc); });
+    const auto fill_b = [&](auto format, T* panel, int64_t j, int64_t k, int64_t steps) {
+      fill_panel<decltype(format), true, C>(
+          panel, kb * kBlockK + k, min64(depth - k, steps), numbers,
+          [&](T* to, int64_t first, int64_t kc) { pack_b(to, j * C, min64(N - j * C, C), first, kc); });
     };
     const auto place = [&](int64_t i, int64_t j) {
       const bool biased = finish.bias && (finish.scale ? last : first);
@@ -453,6 +457,17 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
                       min64(M - i * R, R), min64(N - j * C, C)};
     };
     const int64_t size_a = blocks * kPanelA, size_b = blocks * kPanelB;
+    // All blocks of panels [begin, end), `size` elements each, `width` in a step of k.
+    const auto fill_panels = [&](const auto& fill, T* to, int64_t size, int64_t width, int64_t begin, int64_t end) {
+      constexpr int64_t steps = kByColumns && std::is_same_v<Format, Numbers<T>> ? kRowsTogether : kBlockK;
+      for (int64_t k = 0; k < max64(1, depth); k += steps)
+        for (int64_t p = begin; p < end; ++p)
+          fill(Format{}, to + ((p - begin) * blocks + k / kBlockK) * size + k % kBlockK * width, p, k, steps);
+    };
+    const auto fill_panels_a = [&](T* to, int64_t begin, int64_t end) {
+      fill_panels(fill_a, to, kPanelA, kColumnStep, begin, end);
+    };
+    const auto fill_panels_b = [&](T* to, int64_t begin, int64_t end) { fill_panels(fill_b, to, kPanelB, C, begin, end); };
     // The tiles of C at panels [i, end) of A, of which `a` is the first, and panel j of B, the q-th of n that these panels of A
     // meet. Meanwhile an n-th of the panels behind them comes closer.
     const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t end, int64_t j, int64_t q, int64_t n) {
@@ -461,14 +476,14 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
     };
     if (many_rows) {
       parallel_for(b_panels, 2, [&](int64_t begin, int64_t end) {
-        for (int64_t p = begin * blocks; p < end * blocks; ++p) fill_b(Format{}, whole.data + p * kPanelB, p / blocks, p % blocks);
+        fill_panels_b(whole.data + begin * size_b, begin, end);
       });
       parallel_for(m_blocks, 1, [&](int64_t begin, int64_t end) {
         [[maybe_unused]] const Registers<Format> registers{};
         Scratch<T> own(kGroupM * size_a);
         for (int64_t i0 = begin * kGroupM; i0 < min64(a_panels, end * kGroupM); i0 += kGroupM) {
           const int64_t panels = min64(a_panels - i0, kGroupM);
-          for (int64_t p = 0; p < panels * blocks; ++p) fill_a(Format{}, own.data + p * kPanelA, i0 + p / blocks, p % blocks);
+          fill_panels_a(own.data, i0, i0 + panels);
           for (int64_t j0 = 0; j0 < b_panels; j0 += kGroupN) {
             const int64_t together = min64(b_panels - j0, kGroupN);
             for (int64_t i = 0; i < panels; i += kTogether)
@@ -481,14 +496,14 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
       continue;
     }
     parallel_for(a_panels, 2, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin * blocks; p < end * blocks; ++p) fill_a(Format{}, whole.data + p * kPanelA, p / blocks, p % blocks);
+      fill_panels_a(whole.data + begin * size_a, begin, end);
     });
     parallel_for(pieces * groups, 1, [&](int64_t begin, int64_t end) {
       [[maybe_unused]] const Registers<Format> registers{};
       Scratch<T> own(piece * size_b);
       for (int64_t t = begin; t < end; ++t) {
         const int64_t i0 = t % groups * group, j0 = t / groups * piece, panels = min64(b_panels - j0, piece);
-        for (int64_t p = 0; p < panels * blocks; ++p) fill_b(Format{}, own.data + p * kPanelB, j0 + p / blocks, p % blocks);
+        fill_panels_b(own.data, j0, j0 + panels);
         const int64_t i1 = min64(a_panels, i0 + group);
         for (int64_t i = i0; i < i1; i += kTogether)
           for (int64_t j = 0; j < panels; ++j)
@@ -547,21 +562,21 @@ void gemm_long_k_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack
       const int64_t k_begin = chunk * per_chunk, k_end = min64(K, k_begin + per_chunk);
       for (int64_t k0 = k_begin; k0 == k_begin || k0 < k_end; k0 += kBlockK) {
         const int64_t kc = max64(0, min64(k_end - k0, kBlockK));
-        const auto fill_a = [&](auto format, T* panel, int64_t i, int64_t) {
+        const auto fill_a = [&](auto format, T* panel, int64_t i, int64_t, int64_t) {
           fill_panel<decltype(format), false, kByColumns ? kColumnStep : 0>(
               panel, k0, kc, numbers, [&](T* to, int64_t k, int64_t n) { pack_a(to, i * R, min64(M - i * R, R), k, n); });
         };
-        const auto fill_b = [&](auto format, T* panel, int64_t j, int64_t) {
+        const auto fill_b = [&](auto format, T* panel, int64_t j, int64_t, int64_t) {
           fill_panel<decltype(format), true, C>(
               panel, k0, kc, numbers, [&](T* to, int64_t k, int64_t n) { pack_b(to, j * C, min64(N - j * C, C), k, n); });
         };
         const auto place = [&](int64_t i, int64_t j) {
           return Place<T>{{to + i * R * N + j * C, N, k0 > k_begin}, min64(M - i * R, R), min64(N - j * C, C)};
         };
-        for (int64_t j = j0; j < j1; ++j) fill_b(Format{}, b.data + (j - j0) * kPanelB, j, 0);
+        for (int64_t j = j0; j < j1; ++j) fill_b(Format{}, b.data + (j - j0) * kPanelB, j, 0, kBlockK);
         for (int64_t i0 = 0; i0 < m_panels; i0 += a_group) {
           const int64_t i1 = min64(m_panels, i0 + a_group);
-          for (int64_t i = i0; i < i1; ++i) fill_a(Format{}, a.data + (i - i0) * kPanelA, i, 0);
+          for (int64_t i = i0; i < i1; ++i) fill_a(Format{}, a.data + (i - i0) * kPanelA, i, 0, kBlockK);
           for (int64_t j = j0; j < j1; ++j)
             multiply_rows_of_panels<Format, kByColumns>(a.data, kPanelA, b.data + (j - j0) * kPanelB, kc, i0, i1, j,
                                                         b.data + (j + 1 - j0) * kPanelB, place, fill_a, fill_b);

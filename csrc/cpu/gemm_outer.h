@@ -1,4 +1,4 @@
-// Products A' B of factors that lie in memory with a row for each k, as in weight gradients: nothing is transposed.
+// Products A' B of factors with a row for each k, as in weight gradients: nothing is transposed.
 // Internal linkage: compiled per instruction set.
 #pragma once
 #include <type_traits>
@@ -8,9 +8,8 @@
 namespace pydl {
 namespace {
 
-// A line to ask for at each step of k, before it is read: rows of the same block a few steps ahead, as the processor's own
-// prefetching does not follow lines that lie far apart, or those of the next block. Asked for one by one between the products,
-// lines come from memory while the processor multiplies; asked for many at a time, or by reading them, it waits.
+// What to ask for while multiplying, as it will be needed after this product: from memory to the second level of cache, `step`
+// elements at each k. Asked for evenly, lines come while the processor multiplies; asked for many at a time, it waits.
 template <class T>
 struct Ahead {
   const T* line;
@@ -18,21 +17,22 @@ struct Ahead {
 };
 
 // sums[i][j] = sum over k of a[k][i] * b[k][j] for R rows and C vectors of columns, of which rows from `first` on are stored:
-// both factors as they lie in memory, a row for each k (each pair, with that format). Whole vectors of b are read.
+// both factors have a row for each k (each pair, with that format). Whole vectors of b are read.
 template <class T, int64_t R, int64_t C, class Format = Numbers<T>>
 [[gnu::noinline]] void outer_kernel(const T* __restrict a, int64_t lda, const T* __restrict b, int64_t ldb, int64_t kc,
-                                    const Store<T>& store, int64_t first, int64_t columns, Ahead<T> next_a, Ahead<T> next_b) {
+                                    const Store<T>& store, int64_t first, int64_t columns, Ahead<T> next) {
   using V = Vec<T>;
-  constexpr int64_t L = V::lanes;
+  constexpr int64_t L = V::lanes, steps = Prefetch<T>::steps;
   V sum[R][C];
 #pragma GCC unroll 14
   for (int64_t i = 0; i < R; ++i)
 #pragma GCC unroll 2
     for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
-  for (int64_t k = 0; k < kc; ++k, a += lda, b += ldb, next_a.line += next_a.step, next_b.line += next_b.step) {
-    __builtin_prefetch(next_a.line);
+  for (int64_t k = 0; k < kc; ++k, a += lda, b += ldb, next.line += next.step) {
+    __builtin_prefetch(next.line, 0, 2);
+    __builtin_prefetch(a + steps * lda);
 #pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) __builtin_prefetch(next_b.line + j * L);
+    for (int64_t j = 0; j < C; ++j) __builtin_prefetch(b + steps * ldb + j * L);
     V vb[C];
 #pragma GCC unroll 2
     for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + j * L);
@@ -62,26 +62,41 @@ PYDL_INLINE void with_panel(int64_t n, const F& f) {
   f(std::integral_constant<int64_t, N>{});
 }
 
-// sums[rows][columns] of one block of k. The last panel of A overlaps the one before. next_a and next_b, if given, are the
-// rows of the block that follows, in the caller's arrays.
-template <class T, class Format = Numbers<T>>
-void outer_block(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t rows, int64_t columns, int64_t kc,
-                 const Store<T>& store, const T* next_a = nullptr, const T* next_b = nullptr, int64_t next_ldb = 0) {
-  constexpr int64_t steps = Prefetch<T>::steps;
-  const int64_t panel = outer_panel(rows);
-  for (int64_t j = 0; j < columns; j += Tile<T>::columns)
-    for (int64_t i = 0; i < rows; i += panel) {
-      const int64_t at = min64(i, rows - panel), n = min64(columns - j, Tile<T>::columns);
-      const Store<T> tile{store.c + at * store.ldc + j, store.ldc, store.accumulate};
-      const Ahead<T> of_a = next_a && j == 0 ? Ahead<T>{next_a + at, lda} : Ahead<T>{a + steps * lda + at, lda};
-      const Ahead<T> of_b = next_b && i == 0 ? Ahead<T>{next_b + j, next_ldb} : Ahead<T>{b + steps * ldb + j, ldb};
+// A factor whose panel p begins at data + min(p * panel, last), and its rows `ld` elements apart.
+template <class T>
+struct Panels {
+  const T* data;
+  int64_t ld, panel, last;
+  const T* operator()(int64_t p) const { return data + min64(p * panel, last); }
+};
+
+// sums[rows][columns] of one block of k, by `panel` rows at a time, as outer_panel chooses them. The last panel of A overlaps the
+// one before. ahead(number): what to ask for during the product of that number.
+template <class T, class Format, class AheadOf>
+void outer_panels(const Panels<T>& a, const Panels<T>& b, int64_t panel, int64_t rows, int64_t columns, int64_t kc,
+                  const Store<T>& store, const AheadOf& ahead) {
+  constexpr int64_t C = Tile<T>::columns;
+  const int64_t a_panels = ceil_div(rows, panel);
+  for (int64_t j = 0; j < ceil_div(columns, C); ++j)
+    for (int64_t i = 0; i < a_panels; ++i) {
+      const int64_t at = min64(i * panel, rows - panel), first = i * panel - at, n = min64(columns - j * C, C);
+      const Store<T> tile{store.c + at * store.ldc + j * C, store.ldc, store.accumulate};
+      const Ahead<T> next = ahead(j * a_panels + i);
       with_panel(panel, [&](auto r) {
         if (n <= Vec<T>::lanes)
-          outer_kernel<T, decltype(r)::value, 1, Format>(a + at, lda, b + j, ldb, kc, tile, i - at, n, of_a, of_b);
+          outer_kernel<T, decltype(r)::value, 1, Format>(a(i), a.ld, b(j), b.ld, kc, tile, first, n, next);
         else
-          outer_kernel<T, decltype(r)::value, kPanelVectors, Format>(a + at, lda, b + j, ldb, kc, tile, i - at, n, of_a, of_b);
+          outer_kernel<T, decltype(r)::value, kPanelVectors, Format>(a(i), a.ld, b(j), b.ld, kc, tile, first, n, next);
       });
     }
+}
+
+// The same with both factors as they lie in memory, in rows of lda and ldb.
+template <class T, class Format = Numbers<T>>
+void outer_block(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t panel, int64_t rows, int64_t columns, int64_t kc,
+                 const Store<T>& store) {
+  outer_panels<T, Format>({a, lda, panel, rows - panel}, {b, ldb, Tile<T>::columns, columns}, panel, rows, columns, kc, store,
+                          [&](int64_t) { return Ahead<T>{a, 0}; });
 }
 
 // The same in a format for tiles, at most kBlockK rows of each factor: both are packed here.
@@ -92,12 +107,12 @@ void outer_block_packed(const float* a, int64_t lda, const float* b, int64_t ldb
   constexpr int64_t kPanelA = PanelSize<Format, float, true>::a, kPanelB = PanelSize<Format, float, true>::b;
   const int64_t a_panels = ceil_div(rows, R), b_panels = ceil_div(columns, C);
   Scratch<float> packed_a(a_panels * kPanelA), packed_b(kPanelB);
-  const auto fill_a = [&](auto format, float* panel, int64_t i, int64_t) {
+  const auto fill_a = [&](auto format, float* panel, int64_t i, int64_t, int64_t) {
     fill_panel<decltype(format), false, kColumnStep>(panel, 0, kc, kc, [&](float* to, int64_t k, int64_t n) {
       pack_a_columns(to, a + k * lda + i * R, lda, min64(rows - i * R, R), n);
     });
   };
-  const auto fill_b = [&](auto format, float* panel, int64_t j, int64_t) {
+  const auto fill_b = [&](auto format, float* panel, int64_t j, int64_t, int64_t) {
     fill_panel<decltype(format), true, C>(panel, 0, kc, kc, [&](float* to, int64_t k, int64_t n) {
       pack_b_strided(to, b + k * ldb + j * C, ldb, 1, min64(columns - j * C, C), n);
     });
@@ -106,44 +121,60 @@ void outer_block_packed(const float* a, int64_t lda, const float* b, int64_t ldb
     return Place<float>{{store.c + i * R * store.ldc + j * C, store.ldc, store.accumulate}, min64(rows - i * R, R),
                         min64(columns - j * C, C)};
   };
-  for (int64_t i = 0; i < a_panels; ++i) fill_a(Format{}, packed_a.data + i * kPanelA, i, 0);
+  for (int64_t i = 0; i < a_panels; ++i) fill_a(Format{}, packed_a.data + i * kPanelA, i, 0, kBlockK);
   for (int64_t j = 0; j < b_panels; ++j) {
-    fill_b(Format{}, packed_b.data, j, 0);
+    fill_b(Format{}, packed_b.data, j, 0, kBlockK);
     multiply_rows_of_panels<Format, true>(packed_a.data, kPanelA, packed_b.data, kc, 0, a_panels, j, packed_b.data, place, fill_a,
                                           fill_b);
   }
 }
 
-// C[M, N] = A' B from a long K (weight gradients), as gemm_long_k but without packing: A[K, M] lies in memory in rows of lda,
-// rows of B are gathered by fill_b(to, ld, first_column, columns, first_k, kc). If they lie in memory as well, `b` says where,
-// in rows of N. C is contiguous.
+// C[M, N] = A' B from a long K (weight gradients), as gemm_long_k; C is contiguous. A[K, M] lies in memory in rows of lda; rows
+// of B are gathered by fill_b(to, ld, first_column, columns, first_k, rows), or lie in rows of N at `b`, if that is given. A
+// block of k of both factors is copied into panels, row by row, and while it is multiplied the next one comes from memory.
 template <class T, class FillB>
 void sum_outer_products(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda, const FillB& fill_b, const T* b, T* c) {
   const int64_t size = M * N;
   if (size == 0) return;
-  constexpr int64_t kRows = 128, kMostColumns = 1024;             // a block of B stays in L2
-  constexpr int64_t kMostElements = int64_t{1} << 23;             // of all copies together
-  int64_t chunks = max64(1, min64(min64(16, ceil_div(K, 8 * kRows)), kMostElements / size));
-  const int64_t per_chunk = max64(1, ceil_div(ceil_div(K, kRows), chunks)) * kRows;
+  constexpr int64_t C = Tile<T>::columns, L = Vec<T>::lanes, kTogether = 8;  // rows that are gathered at a time
+  constexpr int64_t kMostElements = int64_t{1} << 17;                        // a block of both factors takes half of an L2
+  int64_t chunks = max64(1, min64(16, ceil_div(K, 4 * kBlockK)));
+  // Few chunks: threads share the columns too.
+  const int64_t panels = ceil_div(N, C), pieces = min64(panels, chunks >= 8 ? 1 : ceil_div(16, chunks));
+  const int64_t b_panels = ceil_div(panels, pieces), piece = b_panels * C;
+  const int64_t rows = max64(kTogether, min64(kBlockK, kMostElements / (M + piece) / kTogether * kTogether));
+  const int64_t per_chunk = max64(1, ceil_div(ceil_div(K, rows), chunks)) * rows;
   chunks = max64(1, ceil_div(K, per_chunk));  // K = 0: one empty chunk writes the zeros
-  // Few chunks (a large C): threads share the columns too.
-  const int64_t panels = ceil_div(N, Tile<T>::columns);
-  const int64_t n_pieces = min64(panels, max64(ceil_div(N, kMostColumns), chunks >= 8 ? 1 : ceil_div(16, chunks)));
-  const int64_t piece = ceil_div(panels, n_pieces) * Tile<T>::columns, ldb = piece + 16;
+  const int64_t panel = outer_panel(M), a_panels = ceil_div(M, panel), size_a = rows * kColumnStep, size_b = rows * C;
+  const int64_t ahead_a = lda == M ? rows * M : 0, ahead_b = b && pieces == 1 ? rows * N : 0;
+  const int64_t step = ceil_div(ahead_a + ahead_b, a_panels * b_panels * rows);
   Scratch<T> copies(chunks > 1 ? chunks * size : 1);
-  parallel_for(chunks * n_pieces, 1, [&](int64_t begin, int64_t end) {
-    Scratch<T> block(kRows * ldb);
+  parallel_for(chunks * pieces, 1, [&](int64_t begin, int64_t end) {
+    Scratch<T> own_a(a_panels * size_a), own_b(b_panels * size_b), gathered(b ? 0 : kTogether * piece);
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t chunk = t / n_pieces, j0 = t % n_pieces * piece;
-      if (j0 >= N) continue;
-      const int64_t columns = min64(N - j0, piece);
+      const int64_t chunk = t / pieces, j0 = t % pieces * piece, columns = min64(N - j0, piece);
+      if (columns <= 0) continue;
       T* to = (chunks > 1 ? copies.data + chunk * size : c) + j0;
       const int64_t k_begin = chunk * per_chunk, k_end = min64(K, k_begin + per_chunk);
-      for (int64_t k0 = k_begin; k0 == k_begin || k0 < k_end; k0 += kRows) {
-        const int64_t kc = max64(0, min64(k_end - k0, kRows)), next = k0 + kRows;
-        fill_b(block.data, ldb, j0, columns, k0, kc);
-        outer_block<T>(a + k0 * lda, lda, block.data, ldb, M, columns, kc, Store<T>{to, N, k0 > k_begin},
-                       next < k_end ? a + next * lda : nullptr, next < k_end && b ? b + next * N + j0 : nullptr, N);
+      for (int64_t k0 = k_begin; k0 == k_begin || k0 < k_end; k0 += rows) {
+        const int64_t kc = max64(0, min64(k_end - k0, rows)), next = k0 + rows;
+        for (int64_t k = 0; k < kc; ++k) {
+          const T* row = a + (k0 + k) * lda;
+          for (int64_t p = 0; p < a_panels; ++p)
+            for (int64_t i = 0, at = min64(p * panel, M - panel); i < kColumnStep; i += L)
+              Vec<T>::load_n(row + at + i, max64(0, M - at - i)).store(own_a.data + p * size_a + k * kColumnStep + i);
+          if (!b && k % kTogether == 0) fill_b(gathered.data, piece, j0, columns, k0 + k, min64(kc - k, kTogether));
+          row = b ? b + (k0 + k) * N + j0 : gathered.data + k % kTogether * piece;
+          for (int64_t j = 0; j < columns; j += L)
+            Vec<T>::load_n(row + j, columns - j).store(own_b.data + j / C * size_b + k * C + j % C);
+        }
+        outer_panels<T, Numbers<T>>(
+            {own_a.data, kColumnStep, size_a, a_panels * size_a}, {own_b.data, C, size_b, b_panels * size_b}, panel, M, columns,
+            kc, {to, N, k0 > k_begin}, [&](int64_t product) {
+              const int64_t at = product * rows * step;
+              if (next >= K || at >= ahead_a + ahead_b) return Ahead<T>{own_a.data, 0};
+              return Ahead<T>{at < ahead_a ? a + next * M + at : b + next * N + (at - ahead_a), step};
+            });
       }
     }
   });

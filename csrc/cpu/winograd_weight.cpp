@@ -60,6 +60,7 @@ void multiply_transformed(const GradientLayout<W>& l, const float* inputs, const
                           int64_t outputs, int64_t c0, int64_t channels, bool accumulate, float* sums, int64_t pitch,
                           int64_t position) {
   using Y = GradientLayout<W>;
+  [[maybe_unused]] const int64_t panel = outer_panel(outputs);
   for (int64_t p = 0; p < Y::positions; ++p) {
     const float *a = gradients + p * l.tiles * l.pitch_dy + o0, *b = inputs + p * l.tiles * l.pitch_x + c0;
     const Store<float> store{sums + p * position, pitch, accumulate};
@@ -67,7 +68,7 @@ void multiply_transformed(const GradientLayout<W>& l, const float* inputs, const
     if constexpr (Format::tiled)
       outer_block_packed<Format>(a, l.pitch_dy, b, l.pitch_x, outputs, channels, count, store);
     else
-      outer_block<float, Format>(a, S * l.pitch_dy, b, S * l.pitch_x, outputs, channels, ceil_div(count, S), store);
+      outer_block<float, Format>(a, S * l.pitch_dy, b, S * l.pitch_x, panel, outputs, channels, ceil_div(count, S), store);
   }
 }
 
