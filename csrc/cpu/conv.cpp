@@ -78,8 +78,8 @@ void forward(const ConvArgs& a) {
   T* y = a.y.as<T>();
   const auto finish = finish_of<T>(a);
   if (is_pointwise(a))
-    return pointwise<T>({a.batch * a.out[0] * a.out[1] * a.out[2], a.channels_in, a.channels_out, x, finish}, w,
-                        a.weight.strides[1], a.weight.strides[0], y);
+    return pointwise<T>(a.batch * a.out[0] * a.out[1] * a.out[2], a.channels_in, a.channels_out, x, w, a.weight.strides[1],
+                        a.weight.strides[0], y, finish);
   const ForwardTaps taps(a);
   if (is_depthwise(a))
     return depthwise_rows<T>(taps.gather, x, a.weight, w, finish,
@@ -141,9 +141,8 @@ void data_gradient(const ConvArgs& a) {
   const bool pack = packing_pays<T>(a);
   if (!pack && !is_unfolding(a) && direct_pays(a, Direction::data_gradient)) return conv_direct_data_gradient(a);
   if (is_pointwise(a))
-    return pointwise<T>({a.batch * a.in[0] * a.in[1] * a.in[2], a.channels_out, a.channels_in, a.y.as<T>(),
-                         {a.bias.data ? a.bias.as<T>() : nullptr}},
-                        a.weight.as<T>(), a.weight.strides[0], a.weight.strides[1], a.x.as<T>());
+    return pointwise<T>(a.batch * a.in[0] * a.in[1] * a.in[2], a.channels_out, a.channels_in, a.y.as<T>(), a.weight.as<T>(),
+                        a.weight.strides[0], a.weight.strides[1], a.x.as<T>(), {a.bias.data ? a.bias.as<T>() : nullptr});
   if (!pack && is_unfolding(a))
     return unfold<T>(a, [&](T* weights, int64_t panel) {
       order_weight(a.weight, a.weight.as<T>(), a.channels_out, a.weight.strides[0], a.channels_in, a.weight.strides[1], weights,

@@ -1,5 +1,5 @@
-// Convolutions whose pixels are rows of a matrix as they lie in memory, so that nothing of the image is copied: 1x1 of stride 1,
-// and the data gradient (transposed convolution) whose kernel is as large as its stride: each output pixel belongs to one tap.
+// Convolutions whose pixels are rows of a matrix as they lie in memory: 1x1 of stride 1, and the data gradient (transposed
+// convolution) whose kernel is as large as its stride: each output pixel belongs to one tap.
 #pragma once
 #include "cpu/conv_gather.h"
 #include "cpu/conv_walk.h"
@@ -92,28 +92,15 @@ inline bool is_pointwise(const ConvArgs& a) {
 
 // Rows of `depth` numbers times the weight; the strides say which of its axes is summed over.
 template <class T>
-void pointwise(const RowProduct<T>& g, const T* weight, int64_t depth_stride, int64_t column_stride, T* to) {
-  constexpr int64_t W = 2 * Vec<T>::lanes;
-  // Measured: with more columns than depth the time goes into storing them, which packed blocks do 5 to 15 % faster; and pairs
-  // or pieces are made while packing.
-  if (g.columns > g.depth || packing_speeds_up<T>(g.rows, g.columns, g.depth))
-    return gemm<T>(
-        g.rows, g.columns, g.depth,
-        [&](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {
-          pack_a_strided(panel, g.a + i * g.depth + k, g.depth, 1, rows, kc);
-        },
-        [&](T* panel, int64_t j, int64_t columns, int64_t k, int64_t kc) {
-          pack_b_strided(panel, weight + k * depth_stride + j * column_stride, depth_stride, column_stride, columns, kc);
-        },
-        to, g.columns, g.finish);
-  const auto fill = [&](T* weights, int64_t panel) {
-    parallel_for(ceil_div(g.columns, W), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p)
-        pack_b_strided(weights + p * panel, weight + p * W * column_stride, depth_stride, column_stride,
-                       min64(W, g.columns - p * W), g.depth);
-    });
-  };
-  product_of_rows<T>(g, 1, fill, to, [&](int64_t row) { return row * g.columns; }, [](int64_t) { return int64_t{0}; });
+void pointwise(int64_t rows, int64_t depth, int64_t columns, const T* a, const T* weight, int64_t depth_stride,
+               int64_t column_stride, T* to, const Finish<T>& finish) {
+  gemm<T>(
+      rows, columns, depth,
+      [&](T* panel, int64_t i, int64_t n, int64_t k, int64_t kc) { pack_a_strided(panel, a + i * depth + k, depth, 1, n, kc); },
+      [&](T* panel, int64_t j, int64_t n, int64_t k, int64_t kc) {
+        pack_b_strided(panel, weight + k * depth_stride + j * column_stride, depth_stride, column_stride, n, kc);
+      },
+      to, columns, finish, false, a);
 }
 
 // ---------------------------------------------------------------- kernel as large as the stride

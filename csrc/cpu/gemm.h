@@ -148,7 +148,6 @@ template <class T>
 struct Prefetch {
   static constexpr int64_t line = 64 / sizeof(T);
   static constexpr int64_t steps = 16;  // of k between asking for a row of B and using it
-  static constexpr int64_t lines = 2;  // of what comes next, for each line of a row of A
 
   // The lines of A for the steps of k that follow the next `line` of them.
   template <int64_t R, int64_t Pitch, int64_t Step>
@@ -161,19 +160,36 @@ struct Prefetch {
 #pragma GCC unroll 4
     for (int64_t j = 0; j < Width; j += line) __builtin_prefetch(b + steps * Tile<T>::columns + j);
   }
-  // What another product reads goes to the second level.
-  static PYDL_INLINE void of_next(const T* next) {
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(next + i * line, 0, 2);
+};
+
+// What to ask for while multiplying, as it will be needed after this product, to the second level of cache: two lines for each
+// line of a row of A, a part of the next panel of A or B, which several products share.
+template <class T>
+struct Ahead {
+  const T* from;
+  PYDL_INLINE void advance() {
+    __builtin_prefetch(from, 0, 2);
+    __builtin_prefetch(from + Prefetch<T>::line, 0, 2);
+    from += 2 * Prefetch<T>::line;
+  }
+};
+
+// So many lines, which come from memory. Asked for evenly they do so while the processor multiplies; many at a time, it waits.
+template <class T>
+struct Stream {
+  const T* from;
+  int64_t lines;
+  PYDL_INLINE void advance() {
+    for (int64_t i = 0; i < lines; ++i, from += Prefetch<T>::line) __builtin_prefetch(from, 0, 2);
   }
 };
 
 // sums[i][j] = sum over k of a[i][k] * b[k][j]; a[i][k] is at i * Pitch + k * Step, b in rows of Tile::columns, of which the first
 // C vectors are used. Panels of the following blocks of K, if kc reaches there, lie behind the first ones. Callers with a small
-// K give a smaller pitch. With pairs as format, kc and k count pairs. `next` is where to begin to ask for what comes next.
-template <class T, int64_t R, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1, class Format = Numbers<T>>
+// K give a smaller pitch. With pairs as format, kc and k count pairs.
+template <class T, int64_t R, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1, class Format = Numbers<T>, class Next>
 [[gnu::noinline]] void micro_kernel(const T* __restrict a, const T* __restrict b, int64_t kc, const Store<T>& store,
-                                    int64_t rows, int64_t columns, const T* next) {
+                                    int64_t rows, int64_t columns, Next next) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes, line = Prefetch<T>::line;
   if (store.accumulate)  // what an earlier pass left may be far away by now
@@ -187,9 +203,9 @@ template <class T, int64_t R, int64_t C, int64_t Pitch = kPitch, int64_t Step = 
     for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
   for (;;) {
     const int64_t n = min64(kc, kBlockK);
-    for (int64_t k0 = 0; k0 < n; k0 += line, next += line * Prefetch<T>::lines) {
+    for (int64_t k0 = 0; k0 < n; k0 += line) {
       Prefetch<T>::template of_a<R, Pitch, Step>(a + k0 * Step);
-      Prefetch<T>::of_next(next);
+      next.advance();
       for (int64_t k = k0; k < min64(n, k0 + line); ++k) {
         Prefetch<T>::template of_b<C * L>(b + k * Tile<T>::columns);
         V vb[C];
@@ -212,9 +228,9 @@ template <class T, int64_t R, int64_t C, int64_t Pitch = kPitch, int64_t Step = 
 }
 
 // The product of two panels by the micro-kernel that wastes least on rows and columns that are not there.
-template <class Format, int64_t Pitch, int64_t Step, class T>
+template <class Format, int64_t Pitch, int64_t Step, class T, class Next>
 PYDL_INLINE void multiply_panel(const T* a, const T* b, int64_t kc, const Store<T>& store, int64_t rows, int64_t columns,
-                                const T* next) {
+                                Next next) {
   constexpr int64_t R = kPanelRows, C = kPanelVectors;
   if (columns <= Vec<T>::lanes)
     micro_kernel<T, R, 1, Pitch, Step, Format>(a, b, kc, store, rows, columns, next);
@@ -386,11 +402,11 @@ struct Place {
 };
 
 // Tiles of C from panels [i, end) of A, `a_stride` elements apart, and panel j of B, for `depth` packed elements along k.
-// place(i, j) says where they go; fill_a(format, panel, i, k, steps) and fill_b fill panels with that many steps of the depth. `next`: as for the
-// micro-kernel.
-template <class Format, bool kByColumns, class T, class PlaceOf, class FillA, class FillB>
+// place(i, j) says where they go; fill_a(format, panel, i, k, steps) and fill_b fill panels with that many steps of the depth.
+// `next`: as for the micro-kernel.
+template <class Format, bool kByColumns, class T, class Next, class PlaceOf, class FillA, class FillB>
 PYDL_INLINE void multiply_rows_of_panels(const T* a, int64_t a_stride, const T* b, int64_t depth, int64_t i, int64_t end, int64_t j,
-                                         const T* next, const PlaceOf& place, const FillA& fill_a, const FillB& fill_b) {
+                                         Next next, const PlaceOf& place, const FillA& fill_a, const FillB& fill_b) {
   constexpr int64_t pitch = kByColumns ? 1 : kPitch, step = kByColumns ? kColumnStep : 1;
   if constexpr (Format::tiled) {
     using Size = PanelSize<Numbers<T>, T, kByColumns>;
@@ -403,7 +419,7 @@ PYDL_INLINE void multiply_rows_of_panels(const T* a, int64_t a_stride, const T* 
         fill_b(Numbers<T>{}, own_b + k * Size::b, j, k * kBlockK, kBlockK);
       }
       const auto [store, rows, columns] = place(panel, j);
-      multiply_panel<Numbers<T>, pitch, step>(own.data, own_b, depth, store, rows, columns, own.data);
+      multiply_panel<Numbers<T>, pitch, step>(own.data, own_b, depth, store, rows, columns, Ahead<T>{own.data});
     };
     for (; i < end; i += 2, a += 2 * a_stride)
       multiply_tiles<Format::pieces>(a, a_stride, min64(2, end - i), b, depth, [&](int64_t p) { return place(i + p, j); },
@@ -420,9 +436,9 @@ PYDL_INLINE void multiply_rows_of_panels(const T* a, int64_t a_stride, const T* 
 // fill one panel each; with kByColumns, pack_a orders its panels by columns. K is taken in passes of a few blocks, between which
 // the sums rest in C. For a pass one factor is packed whole; blocks of the other are packed where they are used, and never
 // leave the cache. With many rows (pixels) B is packed whole, otherwise A: the other one is the larger.
-template <class Format, bool kByColumns, class T, class PackA, class PackB>
+template <class Format, bool kByColumns, class T, class PackA, class PackB, class Rows>
 void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
-                 const Finish<T>& finish, bool accumulate) {
+                 const Finish<T>& finish, bool accumulate, Rows a_rows) {
   constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns;
   constexpr int64_t kPanelA = PanelSize<Format, T, kByColumns>::a, kPanelB = PanelSize<Format, T, kByColumns>::b;
   constexpr int64_t kGroupM = kBlockM / R;
@@ -468,10 +484,7 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
       fill_panels(fill_a, to, kPanelA, kColumnStep, begin, end);
     };
     const auto fill_panels_b = [&](T* to, int64_t begin, int64_t end) { fill_panels(fill_b, to, kPanelB, C, begin, end); };
-    // The tiles of C at panels [i, end) of A, of which `a` is the first, and panel j of B, the q-th of n that these panels of A
-    // meet. Meanwhile an n-th of the panels behind them comes closer.
-    const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t end, int64_t j, int64_t q, int64_t n) {
-      const T* next = a + (end - i) * size_a + q * size_a / n;
+    const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t end, int64_t j, auto next) {
       multiply_rows_of_panels<Format, kByColumns>(a, size_a, b, depth, i, end, j, next, place, fill_a, fill_b);
     };
     if (many_rows) {
@@ -487,9 +500,20 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
           for (int64_t j0 = 0; j0 < b_panels; j0 += kGroupN) {
             const int64_t together = min64(b_panels - j0, kGroupN);
             for (int64_t i = 0; i < panels; i += kTogether)
-              for (int64_t q = 0; q < together; ++q)
-                multiply(own.data + i * size_a, whole.data + (j0 + q) * size_b, i0 + i, i0 + min64(panels, i + kTogether), j0 + q, q,
-                         together);
+              for (int64_t q = 0; q < together; ++q) {
+                const T *a = own.data + i * size_a, *b = whole.data + (j0 + q) * size_b;
+                const int64_t end = i0 + min64(panels, i + kTogether);
+                if constexpr (std::is_same_v<Rows, std::nullptr_t>) {
+                  multiply(a, b, i0 + i, end, j0 + q, Ahead<T>{a + kTogether * size_a});
+                } else {
+                  // An equal part of the rows that are packed next, if this pass needs the whole of them.
+                  const int64_t next = i0 + panels, product = j0 * panels + i * together + q;
+                  const bool whole_rows = depth == numbers && next < a_panels;
+                  const int64_t lines = ceil_div(min64(kGroupM * R, M - next * R) * numbers, panels * b_panels * max64(1, depth));
+                  const Stream<T> rows{a_rows + next * R * numbers + product * depth * lines, lines};
+                  multiply(a, b, i0 + i, end, j0 + q, whole_rows ? rows : Stream<T>{a, 0});
+                }
+              }
           }
         }
       });
@@ -506,19 +530,23 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
         fill_panels_b(own.data, j0, j0 + panels);
         const int64_t i1 = min64(a_panels, i0 + group);
         for (int64_t i = i0; i < i1; i += kTogether)
-          for (int64_t j = 0; j < panels; ++j)
-            multiply(whole.data + i * size_a, own.data + j * size_b, i, min64(i1, i + kTogether), j0 + j, j, panels);
+          for (int64_t j = 0; j < panels; ++j) {
+            const T* a = whole.data + i * size_a;  // a share of the panels of A that follow, for each of B
+            multiply(a, own.data + j * size_b, i, min64(i1, i + kTogether), j0 + j,
+                     Ahead<T>{a + kTogether * size_a + j * kTogether * size_a / panels});
+          }
       }
     });
   }
 }
 
-template <class T, bool kByColumns = false, class PackA, class PackB>
+// a_rows: where A lies, in rows of K numbers, if it does and comes from memory rather than from a cache.
+template <class T, bool kByColumns = false, class PackA, class PackB, class Rows = std::nullptr_t>
 void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
-          const Finish<T>& finish = {}, bool accumulate = false) {
+          const Finish<T>& finish = {}, bool accumulate = false, Rows a_rows = nullptr) {
   if (M == 0 || N == 0) return;
   with_product_format<T>(M, N, K, [&](auto format) {
-    gemm_packed<decltype(format), kByColumns>(M, N, K, pack_a, pack_b, c, ldc, finish, accumulate);
+    gemm_packed<decltype(format), kByColumns>(M, N, K, pack_a, pack_b, c, ldc, finish, accumulate, a_rows);
   });
 }
 
@@ -579,7 +607,7 @@ void gemm_long_k_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack
           for (int64_t i = i0; i < i1; ++i) fill_a(Format{}, a.data + (i - i0) * kPanelA, i, 0, kBlockK);
           for (int64_t j = j0; j < j1; ++j)
             multiply_rows_of_panels<Format, kByColumns>(a.data, kPanelA, b.data + (j - j0) * kPanelB, kc, i0, i1, j,
-                                                        b.data + (j + 1 - j0) * kPanelB, place, fill_a, fill_b);
+                                                        Ahead<T>{b.data + (j + 1 - j0) * kPanelB}, place, fill_a, fill_b);
         }
       }
     }

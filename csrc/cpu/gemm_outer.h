@@ -8,19 +8,11 @@
 namespace pydl {
 namespace {
 
-// What to ask for while multiplying, as it will be needed after this product: from memory to the second level of cache, `step`
-// elements at each k. Asked for evenly, lines come while the processor multiplies; asked for many at a time, it waits.
-template <class T>
-struct Ahead {
-  const T* line;
-  int64_t step;
-};
-
 // sums[i][j] = sum over k of a[k][i] * b[k][j] for R rows and C vectors of columns, of which rows from `first` on are stored:
 // both factors have a row for each k (each pair, with that format). Whole vectors of b are read.
 template <class T, int64_t R, int64_t C, class Format = Numbers<T>>
 [[gnu::noinline]] void outer_kernel(const T* __restrict a, int64_t lda, const T* __restrict b, int64_t ldb, int64_t kc,
-                                    const Store<T>& store, int64_t first, int64_t columns, Ahead<T> next) {
+                                    const Store<T>& store, int64_t first, int64_t columns, Stream<T> next) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes, steps = Prefetch<T>::steps;
   V sum[R][C];
@@ -28,8 +20,9 @@ template <class T, int64_t R, int64_t C, class Format = Numbers<T>>
   for (int64_t i = 0; i < R; ++i)
 #pragma GCC unroll 2
     for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
-  for (int64_t k = 0; k < kc; ++k, a += lda, b += ldb, next.line += next.step) {
-    __builtin_prefetch(next.line, 0, 2);
+  // As many lines as advance() asks for at a time, but most evenly: of each line one part after the other.
+  for (int64_t k = 0; k < kc; ++k, a += lda, b += ldb, next.from += next.lines) {
+    __builtin_prefetch(next.from, 0, 2);
     __builtin_prefetch(a + steps * lda);
 #pragma GCC unroll 2
     for (int64_t j = 0; j < C; ++j) __builtin_prefetch(b + steps * ldb + j * L);
@@ -72,16 +65,16 @@ struct Panels {
 
 // sums[rows][columns] of one block of k, by `panel` rows at a time, as outer_panel chooses them. The last panel of A overlaps the
 // one before. ahead(number): what to ask for during the product of that number.
-template <class T, class Format, class AheadOf>
+template <class T, class Format, class StreamOf>
 void outer_panels(const Panels<T>& a, const Panels<T>& b, int64_t panel, int64_t rows, int64_t columns, int64_t kc,
-                  const Store<T>& store, const AheadOf& ahead) {
+                  const Store<T>& store, const StreamOf& ahead) {
   constexpr int64_t C = Tile<T>::columns;
   const int64_t a_panels = ceil_div(rows, panel);
   for (int64_t j = 0; j < ceil_div(columns, C); ++j)
     for (int64_t i = 0; i < a_panels; ++i) {
       const int64_t at = min64(i * panel, rows - panel), first = i * panel - at, n = min64(columns - j * C, C);
       const Store<T> tile{store.c + at * store.ldc + j * C, store.ldc, store.accumulate};
-      const Ahead<T> next = ahead(j * a_panels + i);
+      const Stream<T> next = ahead(j * a_panels + i);
       with_panel(panel, [&](auto r) {
         if (n <= Vec<T>::lanes)
           outer_kernel<T, decltype(r)::value, 1, Format>(a(i), a.ld, b(j), b.ld, kc, tile, first, n, next);
@@ -96,7 +89,7 @@ template <class T, class Format = Numbers<T>>
 void outer_block(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t panel, int64_t rows, int64_t columns, int64_t kc,
                  const Store<T>& store) {
   outer_panels<T, Format>({a, lda, panel, rows - panel}, {b, ldb, Tile<T>::columns, columns}, panel, rows, columns, kc, store,
-                          [&](int64_t) { return Ahead<T>{a, 0}; });
+                          [&](int64_t) { return Stream<T>{a, 0}; });
 }
 
 // The same in a format for tiles, at most kBlockK rows of each factor: both are packed here.
@@ -124,8 +117,8 @@ void outer_block_packed(const float* a, int64_t lda, const float* b, int64_t ldb
   for (int64_t i = 0; i < a_panels; ++i) fill_a(Format{}, packed_a.data + i * kPanelA, i, 0, kBlockK);
   for (int64_t j = 0; j < b_panels; ++j) {
     fill_b(Format{}, packed_b.data, j, 0, kBlockK);
-    multiply_rows_of_panels<Format, true>(packed_a.data, kPanelA, packed_b.data, kc, 0, a_panels, j, packed_b.data, place, fill_a,
-                                          fill_b);
+    multiply_rows_of_panels<Format, true>(packed_a.data, kPanelA, packed_b.data, kc, 0, a_panels, j, Ahead<float>{packed_b.data},
+                                          place, fill_a, fill_b);
   }
 }
 
@@ -147,7 +140,7 @@ void sum_outer_products(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda
   chunks = max64(1, ceil_div(K, per_chunk));  // K = 0: one empty chunk writes the zeros
   const int64_t panel = outer_panel(M), a_panels = ceil_div(M, panel), size_a = rows * kColumnStep, size_b = rows * C;
   const int64_t ahead_a = lda == M ? rows * M : 0, ahead_b = b && pieces == 1 ? rows * N : 0;
-  const int64_t step = ceil_div(ahead_a + ahead_b, a_panels * b_panels * rows);
+  const int64_t lines = ceil_div(ahead_a + ahead_b, a_panels * b_panels * rows);
   Scratch<T> copies(chunks > 1 ? chunks * size : 1);
   parallel_for(chunks * pieces, 1, [&](int64_t begin, int64_t end) {
     Scratch<T> own_a(a_panels * size_a), own_b(b_panels * size_b), gathered(b ? 0 : kTogether * piece);
@@ -171,9 +164,9 @@ void sum_outer_products(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda
         outer_panels<T, Numbers<T>>(
             {own_a.data, kColumnStep, size_a, a_panels * size_a}, {own_b.data, C, size_b, b_panels * size_b}, panel, M, columns,
             kc, {to, N, k0 > k_begin}, [&](int64_t product) {
-              const int64_t at = product * rows * step;
-              if (next >= K || at >= ahead_a + ahead_b) return Ahead<T>{own_a.data, 0};
-              return Ahead<T>{at < ahead_a ? a + next * M + at : b + next * N + (at - ahead_a), step};
+              const int64_t at = product * rows * lines;
+              if (next >= K || at >= ahead_a + ahead_b) return Stream<T>{own_a.data, 0};
+              return Stream<T>{at < ahead_a ? a + next * M + at : b + next * N + (at - ahead_a), lines};
             });
       }
     }

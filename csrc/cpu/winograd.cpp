@@ -134,7 +134,7 @@ void multiply_block(const float* inputs, int64_t count, const float* weights, in
     for (int64_t i = 0; i < count; i += R) {
       const Store<float> store{products + i * pitch + o, pitch, accumulate};
       multiply_panel<Format, Pitch, 1>(inputs + i * Pitch, b, kc, store, min64(count - i, R), min64(outputs - o, C),
-                                       o + C < outputs ? b + panel + i * C * kc / count : next_inputs + i * Pitch);
+                                       Ahead<float>{o + C < outputs ? b + panel + i * C * kc / count : next_inputs + i * Pitch});
     }
   }
 }
