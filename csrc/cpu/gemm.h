@@ -13,6 +13,7 @@
 #include "core/scratch.h"
 #include "core/simd.h"
 #include "core/transpose.h"
+#include "cpu/gemm_store.h"
 #include "cpu/tiles.h"
 
 namespace pydl {
@@ -42,105 +43,6 @@ struct Tile {
   static constexpr int64_t a_columns = kColumnStep * kBlockK;  // of one that is ordered by columns
   static constexpr int64_t b_panel = kBlockK * columns;    // elements of a B panel
 };
-
-// What to do with the finished sums of one tile.
-template <class T>
-struct Store {
-  T* c;                    // the tile's corner
-  int64_t ldc;             // elements between rows
-  bool accumulate;         // add to what is there (later blocks of K, or beta = 1)
-  const T* bias = nullptr; // added per column with the first block
-  bool relu = false;       // and then negative values become 0: with the last block
-  const T* scale = nullptr;  // with the last block, as the bias then: sum * scale + bias
-  int64_t residual = 0;      // elements from a result to the number that is added to it with the last block; 0 for none
-};
-
-// ReLU with the bits of the operation: zero for both zeros, and NaN stays.
-template <class T>
-PYDL_INLINE Vec<T> rectify(Vec<T> v) {
-  return select(v <= 0.0, Vec<T>::zero(), v);
-}
-
-// What finished sums meet on their way to memory: sum * scale + bias, plus a residual, ReLU.
-template <class T>
-struct Finish {
-  const T* bias = nullptr;
-  bool relu = false;
-  const T* scale = nullptr;
-  int64_t residual = 0;  // as in Store
-
-  // Columns [column, column + n), to be stored at `at`.
-  PYDL_INLINE Vec<T> operator()(Vec<T> v, const T* at, int64_t column, int64_t n) const {
-    if (scale)
-      v = fma(v, Vec<T>::load_n(scale + column, n), Vec<T>::load_n(bias + column, n));
-    else if (bias)
-      v = v + Vec<T>::load_n(bias + column, n);
-    if (residual) v = v + Vec<T>::load_n(at + residual, n);
-    return relu ? rectify(v) : v;
-  }
-  Finish from(int64_t column) const {
-    return {bias ? bias + column : nullptr, relu, scale ? scale + column : nullptr, residual};
-  }
-};
-
-// The sums of a whole tile to their places, without scale or residual: each of the four ways without a branch in it.
-template <class T, int64_t R, int64_t C>
-PYDL_INLINE void store_whole(const Vec<T> (&sum)[R][C], const Store<T>& store) {
-  using V = Vec<T>;
-  constexpr int64_t L = V::lanes;
-  V bias[C];
-#pragma GCC unroll 2
-  for (int64_t j = 0; j < C; ++j) bias[j] = store.bias ? V::load(store.bias + j * L) : V::splat(T(-0.0));  // x + -0 is x
-  const auto finish = [&](auto accumulate, auto relu) {
-#pragma GCC unroll 14
-    for (int64_t i = 0; i < R; ++i)
-#pragma GCC unroll 2
-      for (int64_t j = 0; j < C; ++j) {
-        T* c = store.c + i * store.ldc + j * L;
-        V v = sum[i][j];
-        if constexpr (accumulate) v = v + V::load(c);
-        v = v + bias[j];
-        if constexpr (relu) v = rectify(v);
-        v.store(c);
-      }
-  };
-  constexpr std::true_type yes;
-  constexpr std::false_type no;
-  if (store.accumulate) return store.relu ? finish(yes, yes) : finish(yes, no);
-  return store.relu ? finish(no, yes) : finish(no, no);
-}
-
-// n sums of one vector, the first of which belongs at `c`, in the store's column `column`.
-template <class T>
-PYDL_INLINE void store_some(Vec<T> sums, const Store<T>& store, T* c, int64_t column, int64_t n) {
-  if (store.accumulate) sums = sums + Vec<T>::load_n(c, n);
-  Finish<T>{store.bias, store.relu, store.scale, store.residual}(sums, c, column, n).store_n(c, n);
-}
-
-// The same for tiles that are not whole, or meet a scale or a residual. From memory and out of the kernels: with all these
-// questions among them, the sums of a kernel would not stay in its few registers.
-template <class T>
-[[gnu::noinline]] void store_part(const T* sums, int64_t ld, const Store<T>& store, int64_t rows, int64_t columns) {
-  constexpr int64_t L = Vec<T>::lanes;
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < columns; j += L)
-      store_some(Vec<T>::load(sums + i * ld + j), store, store.c + i * store.ldc + j, j, columns - j);
-}
-
-// The sums of a kernel to their places: rows from `first` on, `rows` of them.
-template <class T, int64_t R, int64_t C>
-PYDL_INLINE void store_sums(const Vec<T> (&sum)[R][C], const Store<T>& store, int64_t first, int64_t rows, int64_t columns) {
-  constexpr int64_t L = Vec<T>::lanes;
-  if (rows == R && columns >= C * L && !store.scale && !store.residual) return store_whole<T, R, C>(sum, store);
-  alignas(64) T sums[R * C * L];
-#pragma GCC unroll 14
-  for (int64_t i = 0; i < R; ++i)
-#pragma GCC unroll 2
-    for (int64_t j = 0; j < C; ++j) sum[i][j].store(sums + (i * C + j) * L);
-  Store<T> rest = store;
-  rest.c += first * store.ldc;
-  store_part<T>(sums + first * C * L, C * L, rest, rows, min64(columns, C * L));
-}
 
 // Asks for what the next steps of k need of both panels, and for what comes after them: the first level of cache holds no whole
 // panel besides the other one's stream, and the processor's own prefetching does not follow fourteen rows.
@@ -495,7 +397,11 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
         [[maybe_unused]] const Registers<Format> registers{};
         Scratch<T> own(kGroupM * size_a);
         for (int64_t i0 = begin * kGroupM; i0 < min64(a_panels, end * kGroupM); i0 += kGroupM) {
-          const int64_t panels = min64(a_panels - i0, kGroupM);
+          const int64_t panels = min64(a_panels - i0, kGroupM), next = i0 + panels;
+          // Of the rows that are packed next, if this pass needs the whole of them, an equal part during each product.
+          [[maybe_unused]] int64_t lines = 0;
+          if (depth == numbers && depth > 0 && next < a_panels)
+            lines = ceil_div(min64(kGroupM * R, M - next * R) * numbers, panels * b_panels * depth);
           fill_panels_a(own.data, i0, i0 + panels);
           for (int64_t j0 = 0; j0 < b_panels; j0 += kGroupN) {
             const int64_t together = min64(b_panels - j0, kGroupN);
@@ -506,12 +412,9 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
                 if constexpr (std::is_same_v<Rows, std::nullptr_t>) {
                   multiply(a, b, i0 + i, end, j0 + q, Ahead<T>{a + kTogether * size_a});
                 } else {
-                  // An equal part of the rows that are packed next, if this pass needs the whole of them.
-                  const int64_t next = i0 + panels, product = j0 * panels + i * together + q;
-                  const bool whole_rows = depth == numbers && next < a_panels;
-                  const int64_t lines = ceil_div(min64(kGroupM * R, M - next * R) * numbers, panels * b_panels * max64(1, depth));
-                  const Stream<T> rows{a_rows + next * R * numbers + product * depth * lines, lines};
-                  multiply(a, b, i0 + i, end, j0 + q, whole_rows ? rows : Stream<T>{a, 0});
+                  const int64_t product = j0 * panels + i * together + q;
+                  multiply(a, b, i0 + i, end, j0 + q,
+                           Stream<T>{lines ? a_rows + next * R * numbers + product * depth * lines : a, lines});
                 }
               }
           }
