@@ -19,6 +19,12 @@ from benchmarks import kernels, memory, overhead, profiling, report, roofline, s
 from benchmarks.cases import CASES
 from benchmarks.peers import FORMS
 
+# Options that only some benchmarks know; the others would leave them unheeded.
+ONLY_FOR = {
+    "autocast": ("steps",), "inference": ("steps", "memory", "threads"), "markdown": ("steps", "roofline"),
+    "only": ("kernels",), "png": ("steps", "kernels"), "processor_time": ("kernels",), "resume": ("steps",),
+}  # fmt: skip
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -45,8 +51,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--markdown", type=Path, help="steps, roofline: write the table for a document here")
     parser.add_argument("--png", type=Path, help="steps, kernels: draw the ratios here")
     args = parser.parse_args()
-    if args.resume and (args.what != "steps" or not args.json):
-        parser.error("--resume is for steps, and needs the --json of the run that it goes on with")
+    for name, known in ONLY_FOR.items():
+        if getattr(args, name) and args.what not in known:
+            parser.error(f"--{name.replace('_', '-')} is for {', '.join(known)}, not for {args.what}")
+    if args.resume and not args.json:
+        parser.error("--resume needs the --json of the run that it goes on with")
     return args
 
 
@@ -70,12 +79,14 @@ def main() -> None:
     if args.threads:
         pydl.set_num_threads(args.threads)
     count = pydl.get_num_threads()
-    if args.processor_time and (args.what != "kernels" or count > 1):
-        raise SystemExit("--processor-time is for kernels with --threads 1: it adds up the time of all threads")
+    if args.processor_time and count > 1:
+        raise SystemExit("--processor-time needs --threads 1: it adds up the time of all threads")
     kind = ("forward pass" if args.inference else "training step") + (", autocast to bfloat16" if args.autocast else "")
     where = f"{count} thread{'s' if count > 1 else ''}"
     if args.what == "steps":
-        done = report.load_steps(args.json, count, args.inference, args.autocast) if args.resume else []
+        asked = {"threads": count, "rounds": args.rounds, "inference": args.inference, "autocast": args.autocast,
+                 "forms": sorted(args.forms)}  # fmt: skip
+        done = report.load_steps(args.json, asked) if args.resume else []
         left = [c for c in args.case if c not in {row["case"] for row in done}]
         rows = collect(steps.run(left, count, args.rounds, args.inference, args.autocast, args.forms), args, done)
         rows.sort(key=lambda row: list(CASES).index(row["case"]))
@@ -106,9 +117,9 @@ def main() -> None:
         Console(width=None if sys.stdout.isatty() else 170).print(show(rows, f"{kind}, {where}"))
     if args.json:
         report.save_json(args.json, args.what, rows)
-    if args.markdown and args.what in ("steps", "roofline"):
+    if args.markdown:
         args.markdown.write_text(steps.markdown(rows, kind) if args.what == "steps" else roofline.markdown(rows))
-    if args.png and args.what in ("steps", "kernels"):
+    if args.png:
         print(report.bars(args.png, rows, f"{kind}, {where}"))
 
 

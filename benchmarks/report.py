@@ -28,11 +28,13 @@ def machine() -> dict[str, Any]:
 
 def save_json(path: Path, what: str, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"benchmark": what, "machine": machine(), "rows": rows}, indent=1) + "\n")
+    whole = path.with_name(path.name + ".part")  # who stops the run meanwhile finds the file as it was
+    whole.write_text(json.dumps({"benchmark": what, "machine": machine(), "rows": rows}, indent=1) + "\n")
+    whole.replace(path)
 
 
-def load_steps(path: Path, threads: int, inference: bool, autocast: bool) -> list[dict[str, Any]]:
-    """The cases that an earlier run of `steps` left in `path`; ends the program where they are not of the same kind."""
+def load_steps(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The cases that an earlier run of `steps` left in `path`; ends the program where they were not measured as `asked` now."""
     if not path.exists():
         return []
     found = json.loads(path.read_text())
@@ -44,9 +46,9 @@ def load_steps(path: Path, threads: int, inference: bool, autocast: bool) -> lis
             raise SystemExit(f"{path} was measured with {name} {found['machine'][name]}, here is {here[name]}: "
                              "give another --json, or leave --resume out")  # fmt: skip
     for row in found["rows"]:
-        for name, asked in (("threads", threads), ("inference", inference), ("autocast", autocast)):
-            if row[name] != asked:
-                raise SystemExit(f"{path}: {row['case']} was measured with {name} = {row[name]}, asked is {asked}: "
+        for name, wanted in asked.items():
+            if row[name] != wanted:
+                raise SystemExit(f"{path}: {row['case']} was measured with {name} = {row[name]}, asked is {wanted}: "
                                  "give another --json")  # fmt: skip
     return list(found["rows"])
 

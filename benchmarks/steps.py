@@ -106,7 +106,7 @@ def measure(case: str, threads: int, rounds: int, inference: bool, autocast: boo
         "peer": times[1]._asdict(), "tried": {s: tried for s, (tried, _) in found.items()},
         "failed": {s: failed for s, (_, failed) in found.items()}, "memory": _by_side(memory, "peak"),
         "faults": _by_side(memory, "faults"), "compiler": dict(zip(best, kept, strict=True)), "threads": threads,
-        "inference": inference, "autocast": autocast,
+        "inference": inference, "autocast": autocast, "rounds": rounds, "forms": sorted(names),
     }  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch, capsys):
             yield {"case": case, "ratio": 1.0, "best": {"pydl": "eager", "peer": "eager"}, "pydl": same, "peer": same,
                    "tried": {"pydl": tried, "peer": tried}, "failed": {"pydl": {}, "peer": {}},
                    "memory": {"pydl": 1, "peer": 1}, "threads": threads, "inference": inference,
-                   "autocast": autocast}  # fmt: skip
+                   "autocast": autocast, "rounds": rounds, "forms": sorted(forms)}  # fmt: skip
 
     def start(*arguments):
         monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
@@ -126,9 +126,20 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch, capsys):
     assert [row["case"] for row in json.loads(file.read_text())["rows"]] == ["mlp", "lenet5"]
     with pytest.raises(SystemExit, match="mlp was measured with inference = False, asked is True"):
         start("steps", "--json", str(file), "--resume", "--inference")
-    with pytest.raises(SystemExit):
-        start("kernels", "--resume")
-    assert "--resume is for steps" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="mlp was measured with rounds = 9, asked is 3"):
+        start("steps", "--json", str(file), "--resume", "--rounds", "3")
+    with pytest.raises(SystemExit, match=r"mlp was measured with forms = .*, asked is .'eager'.: give another --json"):
+        start("steps", "--json", str(file), "--resume", "--forms", "eager")
+    for arguments, message in [
+        (("kernels", "--resume"), "--resume is for steps, not for kernels"),
+        (("steps", "--resume"), "--resume needs the --json"),
+        (("roofline", "--autocast"), "--autocast is for steps, not for roofline"),
+        (("profiler", "--inference"), "--inference is for steps, memory, threads, not for profiler"),
+        (("steps", "--processor-time"), "--processor-time is for kernels, not for steps"),
+    ]:
+        with pytest.raises(SystemExit):
+            start(*arguments)
+        assert message in capsys.readouterr().err
 
 
 def test_steps_beside_the_limits(tmp_path, monkeypatch, capsys):
