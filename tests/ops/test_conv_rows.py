@@ -15,6 +15,11 @@ POINTWISE = [((2, 17, 5, 7), (33, 17, 1, 1)), ((1, 64, 13, 9), (64, 64, 1, 1)), 
 UNFOLDING = [((2, 33, 5, 6), (33, 16, 2, 2), 2), ((1, 64, 7, 9), (64, 47, 2, 3), (2, 3)), ((1, 520, 3, 4), (520, 33, 2, 2), 2),
              ((1, 1024, 2, 3), (1024, 17, 2, 2), 2), ((2, 5, 9), (5, 40, 4), 4), ((1, 3, 2, 3, 4), (3, 18, 2, 3, 1), (2, 3, 1)),
              ((1, 24, 40, 41), (24, 16, 1, 2), (1, 2))]  # fmt: skip
+# Input, weight, stride, groups: weight gradients of few sums from many pixels, of an image in rows (from 8192 pixels on) or
+# gathered (4096), in several blocks and pieces, the last ones not whole.
+LONG = [((2, 70, 65, 65), (33, 70, 1, 1), 1, 1), ((1, 64, 91, 92), (96, 64, 1, 1), 1, 1),
+        ((2, 20, 100, 99), (34, 20, 3, 3), 2, 1), ((2, 40, 97, 97), (36, 20, 3, 3), 2, 2),
+        ((5, 160, 60, 60), (130, 160, 3, 3), 2, 1)]  # fmt: skip
 
 
 def data(*shapes):
@@ -50,6 +55,46 @@ def test_weights_in_any_memory_order(isa):
             np.testing.assert_array_equal(y, expected)
             square = pydl.conv2d(pydl.from_numpy(x), pydl.from_numpy(turned[:, :20, :1, :1])).numpy()
             np.testing.assert_array_equal(square, np.einsum("nchw,oc->nohw", x, w[:, :20, 0, 0]))
+
+
+def weight_gradient(x, w, dy, stride, groups):
+    tensors = [pydl.from_numpy(a.copy()).requires_grad_() for a in (x, w)]
+    pydl.conv2d(*tensors, stride=stride, groups=groups).backward(pydl.from_numpy(dy))
+    return tensors[1].grad.numpy()
+
+
+def long_data(x, w, stride, numbers):
+    size = [(n - k) // stride + 1 for n, k in zip(x[2:], w[2:], strict=True)]
+    return [numbers(s) for s in (x, w, (x[0], w[0], *size))]
+
+
+@pytest.mark.parametrize("isa", EXACT_LEVELS)
+@pytest.mark.parametrize(("x", "w", "stride", "groups"), LONG)
+def test_weight_gradient_of_many_pixels_is_exact(x, w, stride, groups, isa):
+    rng = np.random.default_rng(0)
+    x, w, dy = long_data(x, w, stride, lambda s: whole_numbers(rng, s))
+    expected = np.empty(w.shape)
+    (outputs, depth), (rows, columns) = (w.shape[0] // groups, w.shape[1]), dy.shape[2:]
+    for g, i, j in np.ndindex(groups, *w.shape[2:]):
+        seen = x[:, g * depth : (g + 1) * depth, i : i + stride * rows : stride, j : j + stride * columns : stride]
+        own = slice(g * outputs, (g + 1) * outputs)
+        expected[own, :, i, j] = np.tensordot(dy[:, own], seen[:, :, :rows, :columns], axes=([0, 2, 3], [0, 2, 3]))
+    with instruction_set(isa):
+        for dtype in (np.float32, np.float64):
+            found = weight_gradient(*(a.astype(dtype) for a in (x, w, dy)), stride, groups)
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("x", "w", "stride", "groups"), LONG)
+def test_weight_gradient_of_many_pixels_has_the_same_bits_for_every_number_of_threads(x, w, stride, groups):
+    rng = np.random.default_rng(0)
+    arrays = long_data(x, w, stride, lambda s: rng.normal(size=s).astype(np.float32))
+    results = []
+    for count in (1, 2, 5):
+        with threads(count):
+            results.append(weight_gradient(*arrays, stride, groups))
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
 
 
 def test_same_bits_for_every_number_of_threads():
