@@ -10,21 +10,33 @@ namespace pydl {
 
 void bind_all(py::module_& m);
 
+// Whether channels (axis 1) are adjacent and the array dense, for (N, C, spatial...).
+bool is_channels_last(const py::array& a) {
+  if (a.size() == 0) return a.ndim() >= 2;
+  py::ssize_t expected = a.itemsize();
+  const auto fits = [&](py::ssize_t axis) {
+    if (a.shape(axis) == 1) return true;
+    if (a.strides(axis) != expected) return false;
+    expected *= a.shape(axis);
+    return true;
+  };
+  if (a.ndim() < 2 || !fits(1)) return false;
+  for (py::ssize_t axis = a.ndim() - 1; axis > 1; --axis)
+    if (!fits(axis)) return false;
+  return fits(0);
+}
+
 PYDL_BINDINGS(core) {
-  m.def("is_channels_last", [](const py::array& a) {
-    const auto ndim = a.ndim();
-    py::ssize_t expected = a.itemsize();
-    const auto fits = [&](py::ssize_t axis) {
-      if (a.shape(axis) == 1) return true;
-      if (a.strides(axis) != expected) return false;
-      expected *= a.shape(axis);
-      return true;
-    };
-    if (ndim < 2 || !fits(1)) return false;
-    for (py::ssize_t axis = ndim - 1; axis > 1; --axis)
-      if (!fits(axis)) return false;
-    return fits(0);
-  });
+  m.def("is_channels_last", &is_channels_last);
+  // A view [N, positions, C], or [1, N * positions, C] with the batch `joined`, of (N, C, spatial...) that is channels-last.
+  m.def("channel_rows", [](const py::array& a, bool joined) {
+    if (!is_channels_last(a)) throw py::value_error("[channel_rows] the array is not channels-last");
+    const py::ssize_t batch = a.shape(0), channels = a.shape(1), item = a.itemsize();
+    py::ssize_t positions = 1;
+    for (py::ssize_t axis = 2; axis < a.ndim(); ++axis) positions *= a.shape(axis);
+    const py::ssize_t sets = joined ? 1 : batch, rows = joined ? batch * positions : positions;
+    return py::array(a.dtype(), {sets, rows, channels}, {rows * channels * item, channels * item, item}, a.data(), a);
+  }, py::arg("array"), py::arg("joined") = false);
   m.def("empty", py::overload_cast<const std::vector<int64_t>&, const py::dtype&, const std::vector<int>&>(&empty),
          py::arg("shape"), py::arg("dtype"), py::arg("order") = std::vector<int>{});
   m.def("memory_statistics", [] {

@@ -83,8 +83,9 @@ class _BatchNorm(_ChannelNorm):
         )
 
     def _count(self, *_: Any) -> None:
-        self.num_batches_tracked.data += 1
-        self.num_batches_tracked.bump_version()
+        tracked = self.num_batches_tracked
+        np.add(tracked.data, 1, out=tracked.data)
+        tracked.bump_version()
 
     def _momentum(self) -> float:
         """The weight of this batch in the running statistics; without a momentum all batches weigh the same."""

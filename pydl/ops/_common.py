@@ -19,7 +19,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 MOVABLE = tuple(np.dtype(t) for t in (np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_))
 
 # The axis order in memory, slowest first, of channels-last data under an N, C, spatial... shape.
-_CHANNELS_LAST_ORDER = {3: [0, 2, 1], 4: [0, 2, 3, 1], 5: [0, 2, 3, 4, 1]}
+_CHANNELS_LAST_ORDER = {n: [0, *range(2, n), 1] for n in range(2, 17)}
 
 
 def empty(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
@@ -100,6 +100,11 @@ def is_channels_last(array: np.ndarray) -> bool:
 def channels_last(array: np.ndarray) -> np.ndarray:
     """The array itself if it is channels-last in memory, else such a copy; the shape stays (N, C, spatial...)."""
     return array if is_channels_last(array) else copy(array, empty_channels_last(array.shape, array.dtype))
+
+
+def channel_rows(array: np.ndarray, joined: bool = False) -> np.ndarray:
+    """A channels-last array as [N, positions, C], or [1, N * positions, C] when the batch is joined; a view."""
+    return _core.channel_rows(array, joined)
 
 
 def as_tensor(value: Any, like: TensorCore | None = None) -> TensorCore:

@@ -59,6 +59,9 @@ def gradients(
     g: Any, x: Any, weight: Any, native: Callable[..., Any], formula: Callable[..., Any], needs: Sequence[bool]
 ) -> list[Any]:
     """dx, dweight, dbias as tensors, None where not needed."""
+    if not is_grad_enabled():
+        found = native(g.data, x.data, None if weight is None else weight.data, needs)
+        return [None if d is None else wrap(d) for d in found]
     found = iter(apply(NormGrad, g, x, weight, native, formula, tuple(needs)))
     return [next(found) if need else None for need in needs]
 

@@ -13,7 +13,7 @@ from pydl import _core
 from pydl.errors import ArgumentError, ShapeError
 from pydl.graph.engine import apply, is_grad_enabled, wrap
 from pydl.graph.op import Cost, Op, Shape
-from pydl.ops._common import check_floating, contiguous, copy, empty
+from pydl.ops._common import channel_rows, channels_last, check_floating, contiguous, empty, empty_channels_last
 from pydl.ops._norm_grad import channel_formula, gradients, row_formula
 from pydl.ops.elementwise import mul
 
@@ -22,26 +22,7 @@ __all__ = [
 ]
 
 
-# ---------------------------------------------------------------- data as rows of channels
-def _channels_last(x: np.ndarray) -> np.ndarray:
-    """The array itself if its channels (axis 1) are adjacent and it is dense, else such a copy; any number of axes."""
-    if np.moveaxis(x, 1, -1).flags.c_contiguous:
-        return x
-    return copy(x, _empty_channels_last(x.shape, x.dtype))
-
-
-def _empty_channels_last(shape: Shape, dtype: np.dtype) -> np.ndarray:
-    return _core.empty(shape, dtype, [0, *range(2, len(shape)), 1])
-
-
-def _rows(x: np.ndarray, joined: bool) -> np.ndarray:
-    """A channels-last array as [N, positions, C], or [1, N * positions, C] when the batch is joined; a view."""
-    n, c = x.shape[:2]
-    rows = np.moveaxis(x, 1, -1)
-    positions = math.prod(rows.shape[1:-1])
-    return rows.reshape((1, n * positions, c) if joined else (n, positions, c))
-
-
+# ---------------------------------------------------------------- rows of channels
 def _check_vectors(op: str, channels: int, **vectors: np.ndarray | None) -> None:
     for name, v in vectors.items():
         if v is not None and v.shape != (channels,):
@@ -68,13 +49,13 @@ class _ChannelNorm(Op):
         if residual is not None and residual.shape != x.shape:
             raise ShapeError(f"[{cls.name}] residual of shape {residual.shape}; expected {x.shape} as the input")
         _check_vectors(cls.name, x.shape[1], running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-        source = _channels_last(x)
-        rows = _rows(source, joined)
-        mean, rstd = empty((rows.shape[0], sets), np.float64), empty((rows.shape[0], sets), np.float64)
-        y = _empty_channels_last(x.shape, x.dtype)
+        source = channels_last(x)
+        mean, rstd = (empty((1 if joined else x.shape[0], sets), np.float64) for _ in range(2))
+        y = empty_channels_last(x.shape, x.dtype)
         flat = [None if v is None else contiguous(v) for v in (weight, bias)]
-        _core.column_norm(rows, _rows(y, joined), *flat, running_mean, running_var, mean, rstd, training, momentum, eps,
-                          None if residual is None else _rows(_channels_last(residual), joined), relu, False)
+        behind = None if residual is None else channel_rows(channels_last(residual), joined)
+        _core.column_norm(channel_rows(source, joined), channel_rows(y, joined), *flat, running_mean, running_var, mean, rstd,
+                          training, momentum, eps, behind, relu, False)
         ctx.save(x, weight, bias, y if relu and residual is not None else None)
         ctx.can_remake = residual is None
         ctx.copy = None if source is x else source  # x in the kernels' layout
@@ -86,16 +67,18 @@ class _ChannelNorm(Op):
     def remake(ctx: Any) -> np.ndarray:
         """The output once more, to the last bit."""
         x, weight, bias, _ = ctx.saved_arrays
-        y = _empty_channels_last(x.shape, x.dtype)
+        y = empty_channels_last(x.shape, x.dtype)
         flat = [None if v is None else contiguous(v) for v in (weight, bias)]
-        _core.column_norm(_rows(x if ctx.copy is None else ctx.copy, ctx.joined), _rows(y, ctx.joined), *flat, None, None,
-                          *ctx.statistics, False, 0.0, ctx.eps, None, ctx.relu, True)
+        source = x if ctx.copy is None else ctx.copy
+        _core.column_norm(channel_rows(source, ctx.joined), channel_rows(y, ctx.joined), *flat, None, None, *ctx.statistics,
+                          False, 0.0, ctx.eps, None, ctx.relu, True)
         return y
 
     @classmethod
     def backward(cls, ctx: Any, g: Any) -> Any:
         x, weight, bias, y = ctx.saved
         statistics, training, joined, copied = ctx.statistics, ctx.training, ctx.joined, ctx.copy
+        rows = partial(channel_rows, joined=joined)
         formula = partial(channel_formula, statistics=None if training else statistics, sets=statistics[0].shape[1],
                           joined=joined, eps=ctx.eps)
 
@@ -103,12 +86,12 @@ class _ChannelNorm(Op):
                 spare: np.ndarray | None = None) -> Any:
             dx = None
             if needs[0]:
-                dx = _empty_channels_last(x.shape, x.dtype) if spare is None else spare
+                dx = empty_channels_last(x.shape, x.dtype) if spare is None else spare
             dw, db = (empty(x.shape[1:2], x.dtype) if need else None for need in needs[1:])
             source = x if copied is None else copied
             _core.column_norm_backward(
-                _rows(_channels_last(g), joined), _rows(source, joined), None if weight is None else contiguous(weight),
-                *statistics, None if dx is None else _rows(dx, joined), dw, db, training, *(behind or (False, None, None, None)))
+                rows(channels_last(g)), rows(source), None if weight is None else contiguous(weight), *statistics,
+                None if dx is None else rows(dx), dw, db, training, *(behind or (False, None, None, None)))
             return dx, dw, db
 
         wants_residual = len(ctx.needs) > 10 and ctx.needs[10]
@@ -120,27 +103,31 @@ class _ChannelNorm(Op):
             g = mul(g, wrap((result > 0).astype(g.data.dtype)))
             return (*gradients(g, x, weight, run, formula, ctx.needs[:3]), *(None,) * 7, g if wants_residual else None)
         # The incoming gradient's memory may take one of the results: each number is read before it is overwritten.
-        incoming = _channels_last(g.data)
+        incoming = channels_last(g.data)
         spare = incoming if ctx.owns_gradient or incoming is not g.data else None
         passed = None
         if wants_residual:
-            passed, spare = _empty_channels_last(x.data.shape, x.data.dtype) if spare is None else spare, None
+            passed, spare = empty_channels_last(x.data.shape, x.data.dtype) if spare is None else spare, None
         needs = (ctx.needs[0] or wants_residual, *ctx.needs[1:3])
         grads = run(incoming, x.data, None if weight is None else weight.data, needs, True,
-                    None if y is None else _rows(y.data, joined), None if bias is None else contiguous(bias.data),
-                    None if passed is None else _rows(passed, joined), spare=spare)
+                    None if y is None else rows(y.data), None if bias is None else contiguous(bias.data),
+                    None if passed is None else rows(passed), spare=spare)
         return tuple(None if d is None else wrap(d) for d in (*grads, *(None,) * 7, passed))
 
     @staticmethod
     def cost(out_shape: Shape, *args: Any) -> Cost:
-        """Mean, variance and the affine map: about 8 operations per element; read twice and written once."""
-        training = args[5]
-        return Cost((8 if training else 2) * math.prod(out_shape), (3 if training else 2) * args[0].nbytes)
+        """Mean, variance and the affine map: about 8 operations per element; read twice and written once, a residual read."""
+        training, residual = args[5], len(args) > 10 and args[10] is not None
+        return Cost((8 if training else 2) * math.prod(out_shape), ((3 if training else 2) + residual) * args[0].nbytes)
 
     @classmethod
     def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
-        """Sums of dy and dy xhat, then dx: about 12 operations per element; dy and x read twice, dx written (forward: 3)."""
-        return Cost(forward.flops * 3 // 2, forward.bytes * 5 // 3)
+        """Sums of dy and dy xhat, then dx: about 12 operations per element; dy and x read twice, dx written (forward: 3).
+
+        Behind a residual the result is read twice too, for ReLU's mask, and the residual's gradient written (8; forward: 4).
+        """
+        residual = len(needs) > 10 and needs[10]
+        return Cost(forward.flops * 3 // 2, forward.bytes * 2 if residual else forward.bytes * 5 // 3)
 
 
 class BatchNorm(_ChannelNorm):
@@ -362,9 +349,9 @@ class LocalResponseNorm(Op):
     def forward(ctx: Any, x: np.ndarray, size: int, alpha: float, beta: float, k: float) -> np.ndarray:
         check_floating("local_response_norm", input=x)
         _check_channel_axis("local_response_norm", x.shape, 2, "(N, C, ...)")
-        source = _channels_last(x)
-        y = _empty_channels_last(x.shape, x.dtype)
-        _core.local_norm(_rows(source, True)[0], _rows(y, True)[0], size, alpha, beta, k)
+        source = channels_last(x)
+        y = empty_channels_last(x.shape, x.dtype)
+        _core.local_norm(channel_rows(source, True)[0], channel_rows(y, True)[0], size, alpha, beta, k)
         ctx.save(source)
         ctx.constants = size, alpha, beta, k
         return y
@@ -372,8 +359,8 @@ class LocalResponseNorm(Op):
     @staticmethod
     def backward(ctx: Any, g: np.ndarray) -> Any:
         (x,) = ctx.saved
-        dx = _empty_channels_last(x.shape, x.dtype)
-        _core.local_norm_backward(_rows(_channels_last(g), True)[0], _rows(x, True)[0], _rows(dx, True)[0], *ctx.constants)
+        dx = empty_channels_last(x.shape, x.dtype)
+        _core.local_norm_backward(*(channel_rows(a, True)[0] for a in (channels_last(g), x, dx)), *ctx.constants)
         return dx
 
     @staticmethod

@@ -18,7 +18,7 @@ from pydl import _core
 from pydl.errors import ArgumentError, DTypeError, ShapeError, TooSmallError
 from pydl.graph.engine import apply, wrap
 from pydl.graph.op import Cost, Op, Shape, SlidingWindow
-from pydl.ops._common import channels_last, check_floating, empty_channels_last
+from pydl.ops._common import channel_rows, channels_last, check_floating, empty_channels_last
 from pydl.ops.comparison import where
 from pydl.ops.conv import _lift, tuple_of
 from pydl.ops.elementwise import abs, mul, pow, sqrt, square
@@ -269,7 +269,7 @@ class MaxUnpool(Op):
     def forward(ctx: Any, x: np.ndarray, indices: np.ndarray, op: str, size: Shape) -> np.ndarray:
         y = empty_channels_last(MaxUnpool.shape(op, x, indices, size), x.dtype)
         x, indices = channels_last(x), channels_last(indices)
-        _core.max_unpool_forward(_rows(x), _rows(indices), _rows(y))
+        _core.max_unpool_forward(channel_rows(x), channel_rows(indices), channel_rows(y))
         ctx.save(indices)
         return y
 
@@ -277,14 +277,8 @@ class MaxUnpool(Op):
     def backward(ctx: Any, g: np.ndarray) -> Any:
         (indices,) = ctx.saved
         dx = empty_channels_last(indices.shape, g.dtype)
-        _core.max_unpool_backward(_rows(dx), _rows(indices), _rows(channels_last(g)))
+        _core.max_unpool_backward(channel_rows(dx), channel_rows(indices), channel_rows(channels_last(g)))
         return dx
-
-
-def _rows(array: np.ndarray) -> np.ndarray:
-    """(N, C, spatial...) channels-last -> the same memory as [N, positions, C]."""
-    x = np.moveaxis(array, 1, -1)
-    return x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
 
 
 def _batched(function: Callable[..., Any], axes: int, *inputs: Any) -> Any:
