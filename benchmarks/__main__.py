@@ -19,28 +19,33 @@ from benchmarks import kernels, memory, overhead, profiling, report, roofline, s
 from benchmarks.cases import CASES
 from benchmarks.peers import FORMS
 
+BENCHMARKS = ("steps", "kernels", "overhead", "memory", "threads", "vision", "profiler", "roofline")
 # Options that only some benchmarks know; the others would leave them unheeded.
 ONLY_FOR = {
-    "autocast": ("steps",), "inference": ("steps", "memory", "threads"), "markdown": ("steps", "roofline"),
-    "only": ("kernels",), "png": ("steps", "kernels"), "processor_time": ("kernels",), "resume": ("steps",),
+    "autocast": ("steps",), "case": ("steps", "memory", "threads", "profiler", "roofline"), "family": ("kernels",),
+    "forms": ("steps",), "inference": ("steps", "memory", "threads"), "json": tuple(b for b in BENCHMARKS if b != "vision"),
+    "markdown": ("steps", "roofline"), "only": ("kernels",), "png": ("steps", "kernels"), "processor_time": ("kernels",),
+    "resume": ("steps",), "rounds": tuple(b for b in BENCHMARKS if b != "memory"),
 }  # fmt: skip
+# What an option that was not given stands for.
+DEFAULTS: dict[str, Any] = {"case": list(CASES), "family": list(kernels.FAMILIES), "forms": list(FORMS), "only": "", "rounds": 9}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=["steps", "kernels", "overhead", "memory", "threads", "vision", "profiler", "roofline"])
+    parser.add_argument("what", choices=BENCHMARKS)
     parser.add_argument("--peer", choices=["torch"], default="torch", help="whom to compare with")
-    parser.add_argument("--case", nargs="*", choices=list(CASES), default=list(CASES), metavar="CASE",
+    parser.add_argument("--case", nargs="*", choices=list(CASES), metavar="CASE",
                         help=f"networks (default all): {', '.join(CASES)}")
-    parser.add_argument("--family", nargs="*", choices=kernels.FAMILIES, default=list(kernels.FAMILIES), metavar="FAMILY",
+    parser.add_argument("--family", nargs="*", choices=kernels.FAMILIES, metavar="FAMILY",
                         help=f"kernels (default all): {', '.join(kernels.FAMILIES)}")
-    parser.add_argument("--only", default="", metavar="TEXT", help="kernels: those with this text in their name")
+    parser.add_argument("--only", metavar="TEXT", help="kernels: those with this text in their name")
     parser.add_argument("--inference", action="store_true", help="forward passes without gradients instead of training steps")
     parser.add_argument("--autocast", action="store_true",
                         help="steps: both sides under their autocast to bfloat16 (pydl.autocast, torch.autocast)")
     parser.add_argument("--threads", type=int, help="threads of both")
-    parser.add_argument("--rounds", type=int, default=9, help="turns to take the median of (default 9)")
-    parser.add_argument("--forms", nargs="*", choices=FORMS, default=list(FORMS), metavar="FORM",
+    parser.add_argument("--rounds", type=int, help="turns to take the median of (default 9)")
+    parser.add_argument("--forms", nargs="*", choices=FORMS, metavar="FORM",
                         help="steps: ways to run a side, of which the fastest counts (default all; a side of which none is named "
                              f"tries all of its own): {', '.join(FORMS)}; the first step of compile takes up to minutes")
     parser.add_argument("--processor-time", action="store_true",
@@ -52,8 +57,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--png", type=Path, help="steps, kernels: draw the ratios here")
     args = parser.parse_args()
     for name, known in ONLY_FOR.items():
-        if getattr(args, name) and args.what not in known:
+        if getattr(args, name) not in (None, False) and args.what not in known:
             parser.error(f"--{name.replace('_', '-')} is for {', '.join(known)}, not for {args.what}")
+    for name, value in DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     if args.resume and not args.json:
         parser.error("--resume needs the --json of the run that it goes on with")
     return args

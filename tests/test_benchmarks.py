@@ -136,6 +136,11 @@ def test_a_stopped_run_goes_on(tmp_path, monkeypatch, capsys):
         (("roofline", "--autocast"), "--autocast is for steps, not for roofline"),
         (("profiler", "--inference"), "--inference is for steps, memory, threads, not for profiler"),
         (("steps", "--processor-time"), "--processor-time is for kernels, not for steps"),
+        (("kernels", "--case", "mlp"), "--case is for steps, memory, threads, profiler, roofline, not for kernels"),
+        (("steps", "--family", "conv"), "--family is for kernels, not for steps"),
+        (("threads", "--forms", "eager"), "--forms is for steps, not for threads"),
+        (("memory", "--rounds", "3"), "not for memory"),
+        (("vision", "--json", "out.json"), "not for vision"),
     ]:
         with pytest.raises(SystemExit):
             start(*arguments)

@@ -1,5 +1,7 @@
 """Normalisation: records against float64 NumPy, running statistics, accuracy far from 0, layers and errors."""
 
+import math
+
 import numpy as np
 import pytest
 from records import ISAS, OpRecord, draw, instruction_set, run_records, threads
@@ -7,6 +9,8 @@ from records import ISAS, OpRecord, draw, instruction_set, run_records, threads
 import pydl
 from pydl import _core, nn
 from pydl.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from pydl.ops._common import channel_rows, empty_channels_last
+from pydl.ops.norm import BatchNorm
 
 EPS = 1e-5
 
@@ -328,6 +332,28 @@ def test_threads_with_running_statistics():
             layer(pydl.tensor(np.random.default_rng(0).normal(size=(9, 12, 50, 51)).astype(np.float32)))
             found.append(layer.running_var.numpy().tobytes())
     assert len(set(found)) == 1
+
+
+def test_channel_rows_are_views():
+    for shape in ((2, 3), (2, 3, 4), (2, 3, 4, 5), (1, 1, 4, 5), (0, 3, 2, 2)):
+        x = empty_channels_last(shape)
+        x[...] = np.arange(x.size).reshape(shape)
+        expected = np.moveaxis(x, 1, -1).reshape(shape[0], math.prod(shape[2:]), shape[1])
+        for joined, same in ((False, expected), (True, expected.reshape(1, -1, shape[1]))):
+            rows = channel_rows(x, joined)
+            np.testing.assert_array_equal(rows, same)
+            assert x.size == 0 or np.shares_memory(rows, x)
+    with pytest.raises(ValueError, match="not channels-last"):
+        channel_rows(np.zeros((2, 3, 4), np.float32))
+
+
+def test_cost_counts_a_residual():
+    x = np.zeros((4, 3, 8, 8), np.float32)
+    plain, added = (BatchNorm.cost(x.shape, x, *[None] * 4, True, 0.1, EPS, 3, True, r, True) for r in (None, x))
+    assert (plain.bytes, added.bytes) == (3 * x.nbytes, 4 * x.nbytes)
+    needs = (True,) * 3 + (False,) * 7
+    assert BatchNorm.backward_cost(plain, (*needs, False, False)).bytes == 5 * x.nbytes
+    assert BatchNorm.backward_cost(added, (*needs, True, False)).bytes == 8 * x.nbytes
 
 
 def test_native_code_checks_what_it_reads():
