@@ -11,7 +11,7 @@ namespace pydl {
 void bind_all(py::module_& m);
 
 // Whether channels (axis 1) are adjacent and the array dense, for (N, C, spatial...).
-bool is_channels_last(const py::array& a) {
+static bool is_channels_last(const py::array& a) {
   if (a.size() == 0) return a.ndim() >= 2;
   py::ssize_t expected = a.itemsize();
   const auto fits = [&](py::ssize_t axis) {
@@ -36,7 +36,7 @@ PYDL_BINDINGS(core) {
     for (py::ssize_t axis = 2; axis < a.ndim(); ++axis) positions *= a.shape(axis);
     const py::ssize_t sets = joined ? 1 : batch, rows = joined ? batch * positions : positions;
     return py::array(a.dtype(), {sets, rows, channels}, {rows * channels * item, channels * item, item}, a.data(), a);
-  }, py::arg("array"), py::arg("joined") = false);
+  }, py::arg("array"), py::arg("joined"));
   m.def("empty", py::overload_cast<const std::vector<int64_t>&, const py::dtype&, const std::vector<int>&>(&empty),
          py::arg("shape"), py::arg("dtype"), py::arg("order") = std::vector<int>{});
   m.def("memory_statistics", [] {

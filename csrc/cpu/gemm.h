@@ -25,13 +25,14 @@ constexpr int64_t kPanelRows = 14;  // 14 x 2 sums + 2 of B + 1 of A in 32 regis
 constexpr int64_t kPanelRows = 6;   // 6 x 2 sums + 2 of B + 1 of A in 16 registers
 #endif
 constexpr int64_t kPanelVectors = 2;
+constexpr int64_t kHalfRows = kPanelRows / 2;  // they meet two panels of B: 7 x 4 sums + 3 of B + 1 of A, or 3 x 4 + 3 + 1
 constexpr int64_t kBlockK = 256;               // steps of k in a panel
 constexpr int64_t kPitch = kBlockK + 16;       // rows of an A panel start in different cache sets
 constexpr int64_t kBlockM = 8 * kPanelRows;    // a block of A stays in L2
 constexpr int64_t kGroupN = kPanelRows > 8 ? 8 : 4;  // panels of B that stay in L2: half a MB for two blocks of K by AVX-512
 constexpr int64_t kPassBlocks = 2;             // blocks of K that are summed in registers; three where one would be left over
 constexpr int64_t kColumnStep = kPanelRows > 8 ? 16 : 8;  // between the columns of an A panel that is ordered by columns
-// Where both factors lie in memory with a row for each k, so many of them are packed into all panels before the next ones: read
+// Of a factor that lies in memory with a row for each k, so many of them are packed into all panels before the next ones: read
 // from end to end they come ahead of their use by themselves, strips of them would not.
 constexpr int64_t kRowsTogether = 16;
 
@@ -86,38 +87,46 @@ struct Stream {
   }
 };
 
-// sums[i][j] = sum over k of a[i][k] * b[k][j]; a[i][k] is at i * Pitch + k * Step, b in rows of Tile::columns, of which the first
-// C vectors are used. Panels of the following blocks of K, if kc reaches there, lie behind the first ones. Callers with a small
-// K give a smaller pitch. With pairs as format, kc and k count pairs.
+// sums[i][j] = sum over k of a[i][k] * b[k][j]; a[i][k] is at i * Pitch + k * Step, b in panels `b_stride` apart with rows of
+// Tile::columns; C vectors of them are used. Panels of the following blocks of K, if kc reaches there, lie behind the first ones.
+// Callers with a small K give a smaller pitch. With pairs as format, kc and k count pairs.
 template <class T, int64_t R, int64_t C, int64_t Pitch = kPitch, int64_t Step = 1, class Format = Numbers<T>, class Next>
-[[gnu::noinline]] void micro_kernel(const T* __restrict a, const T* __restrict b, int64_t kc, const Store<T>& store,
+[[gnu::noinline]] void micro_kernel(const T* __restrict a, const T* __restrict b, int64_t b_stride, int64_t kc, const Store<T>& store,
                                     int64_t rows, int64_t columns, Next next) {
   using V = Vec<T>;
-  constexpr int64_t L = V::lanes, line = Prefetch<T>::line;
+  constexpr int64_t L = V::lanes, W = Tile<T>::columns, P = kPanelVectors, line = Prefetch<T>::line;
+  constexpr bool two_panels = C > P;
+  constexpr int64_t kept = two_panels ? C - 1 : C;  // vectors of B in registers: with two panels there is none left for the last one
   if (store.accumulate)  // what an earlier pass left may be far away by now
     for (int64_t i = 0; i < rows; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int64_t j = 0; j < C; ++j) __builtin_prefetch(store.c + i * store.ldc + j * L);
   V sum[R][C];
 #pragma GCC unroll 14
   for (int64_t i = 0; i < R; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int64_t j = 0; j < C; ++j) sum[i][j] = V::zero();
   for (;;) {
     const int64_t n = min64(kc, kBlockK);
     for (int64_t k0 = 0; k0 < n; k0 += line) {
-      Prefetch<T>::template of_a<R, Pitch, Step>(a + k0 * Step);
+      if constexpr (!two_panels) Prefetch<T>::template of_a<R, Pitch, Step>(a + k0 * Step);  // half a panel stays in the first level
       next.advance();
       for (int64_t k = k0; k < min64(n, k0 + line); ++k) {
-        Prefetch<T>::template of_b<C * L>(b + k * Tile<T>::columns);
-        V vb[C];
+        const T* row = b + k * W;
 #pragma GCC unroll 2
-        for (int64_t j = 0; j < C; ++j) vb[j] = V::load(b + k * Tile<T>::columns + j * L);
+        for (int64_t j = 0; j < C; j += P) Prefetch<T>::template of_b<min64(C, P) * L>(row + j / P * b_stride);
+        V vb[kept];
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < kept; ++j) vb[j] = V::load(row + j / P * b_stride + j % P * L);
 #pragma GCC unroll 14
         for (int64_t i = 0; i < R; ++i) {
           const V va = Format::splat(a + i * Pitch + k * Step);
-#pragma GCC unroll 2
-          for (int64_t j = 0; j < C; ++j) sum[i][j] = Format::multiply(va, vb[j], sum[i][j]);
+#pragma GCC unroll 4
+          for (int64_t j = 0; j < kept; ++j) sum[i][j] = Format::multiply(va, vb[j], sum[i][j]);
+          if constexpr (two_panels) {
+            sum[i][kept] = Format::multiply(va, V::load(row + b_stride + (P - 1) * L), sum[i][kept]);
+            asm volatile("" ::: "memory");  // or the compiler loads that vector once, and has a register too few
+          }
         }
       }
     }
@@ -135,13 +144,35 @@ PYDL_INLINE void multiply_panel(const T* a, const T* b, int64_t kc, const Store<
                                 Next next) {
   constexpr int64_t R = kPanelRows, C = kPanelVectors;
   if (columns <= Vec<T>::lanes)
-    micro_kernel<T, R, 1, Pitch, Step, Format>(a, b, kc, store, rows, columns, next);
+    micro_kernel<T, R, 1, Pitch, Step, Format>(a, b, 0, kc, store, rows, columns, next);
   else if (R > 8 && rows <= 4)
-    micro_kernel<T, min64(R, 4), C, Pitch, Step, Format>(a, b, kc, store, rows, columns, next);
+    micro_kernel<T, min64(R, 4), C, Pitch, Step, Format>(a, b, 0, kc, store, rows, columns, next);
   else if (R > 8 && rows <= 8)
-    micro_kernel<T, min64(R, 8), C, Pitch, Step, Format>(a, b, kc, store, rows, columns, next);
+    micro_kernel<T, min64(R, 8), C, Pitch, Step, Format>(a, b, 0, kc, store, rows, columns, next);
   else
-    micro_kernel<T, R, C, Pitch, Step, Format>(a, b, kc, store, rows, columns, next);
+    micro_kernel<T, R, C, Pitch, Step, Format>(a, b, 0, kc, store, rows, columns, next);
+}
+
+// The product of a part of a panel, at most kHalfRows rows, and two panels of B, `b_stride` apart.
+template <class Format, class T, class Next>
+PYDL_INLINE void multiply_two_panels(const T* a, const T* b, int64_t b_stride, int64_t kc, const Store<T>& store, int64_t rows,
+                                     int64_t columns, Next next) {
+  constexpr int64_t C = 2 * kPanelVectors;
+  if (kHalfRows > 4 && rows <= 4)
+    micro_kernel<T, min64(kHalfRows, 4), C, kPitch, 1, Format>(a, b, b_stride, kc, store, rows, columns, next);
+  else
+    micro_kernel<T, kHalfRows, C, kPitch, 1, Format>(a, b, b_stride, kc, store, rows, columns, next);
+}
+
+// The tiles in which `rows` rows of a panel of A meet `panels` of B: tile(first row, rows, first panel, one or two of them). Half of
+// the rows stay in the first level of cache while they meet all pairs of panels of B; eight are four twice. (A panel that is ordered
+// by columns has no halves of its lines, and meets one panel of B at a time.)
+template <class F>
+PYDL_INLINE void for_tiles(int64_t rows, int64_t panels, const F& tile) {
+  const int64_t step = kHalfRows > 4 && rows == 8 ? 4 : kHalfRows;
+  for (int64_t i = 0; i < rows && panels > 1; i += step)
+    for (int64_t j = 0; j + 1 < panels; j += 2) tile(i, min64(rows - i, step), j, 2);
+  if (panels % 2) tile(0, rows, panels - 1, 1);
 }
 
 // Copies rows [0, rows) x [0, kc) into one A panel; rows beyond are zero.
@@ -340,20 +371,23 @@ PYDL_INLINE void multiply_rows_of_panels(const T* a, int64_t a_stride, const T* 
 // leave the cache. With many rows (pixels) B is packed whole, otherwise A: the other one is the larger.
 template <class Format, bool kByColumns, class T, class PackA, class PackB, class Rows>
 void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
-                 const Finish<T>& finish, bool accumulate, Rows a_rows) {
+                 const Finish<T>& finish, bool accumulate, Rows a_rows, bool b_in_rows) {
+  using Size = PanelSize<Format, T, kByColumns>;
   constexpr int64_t R = Tile<T>::rows, C = Tile<T>::columns;
-  constexpr int64_t kPanelA = PanelSize<Format, T, kByColumns>::a, kPanelB = PanelSize<Format, T, kByColumns>::b;
   constexpr int64_t kGroupM = kBlockM / R;
   constexpr int64_t kTogether = Format::tiled ? 2 : 1;   // panels of A that meet a panel of B at once
   const int64_t K = ceil_div(numbers, Format::step);        // packed elements
   const int64_t k_blocks = max64(1, ceil_div(K, kBlockK));  // K = 0: one empty block writes the zeros (and the bias)
+  // Panels of a small K lie close together: a whole block apart they would meet in a few sets of the caches.
+  const bool small = K > 0 && K < kBlockK && !Format::tiled;
+  const int64_t block_a = small && kByColumns ? K * kColumnStep : Size::a, block_b = small ? K * C : Size::b;
   const int64_t a_panels = ceil_div(M, R), b_panels = ceil_div(N, C), m_blocks = ceil_div(M, kBlockM);
   // No sum depends on how rows and columns are cut, so that may follow the number of threads.
   const int64_t tasks = num_threads() == 1 ? 1 : 4 * num_threads();
   const bool many_rows = m_blocks >= tasks && M > N;
   const int64_t piece = max64(1, min64(kGroupN, b_panels / tasks)), pieces = ceil_div(b_panels, piece);
   const int64_t group = ceil_div(a_panels, min64(m_blocks, ceil_div(tasks, pieces))), groups = ceil_div(a_panels, group);
-  Scratch<T> whole((many_rows ? b_panels * kPanelB : a_panels * kPanelA) * min64(k_blocks, kPassBlocks + 1));
+  Scratch<T> whole((many_rows ? b_panels * block_b : a_panels * block_a) * min64(k_blocks, kPassBlocks + 1));
   for (int64_t kb = 0, blocks; kb < k_blocks; kb += blocks) {
     blocks = min64(k_blocks - kb, k_blocks - kb == kPassBlocks + 1 ? kPassBlocks + 1 : kPassBlocks);
     const bool first = kb == 0, last = kb + blocks == k_blocks;
@@ -374,20 +408,40 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
                        finish.relu && last, finish.scale && last ? finish.scale + j * C : nullptr, last ? finish.residual : 0},
                       min64(M - i * R, R), min64(N - j * C, C)};
     };
-    const int64_t size_a = blocks * kPanelA, size_b = blocks * kPanelB;
+    const int64_t size_a = blocks * block_a, size_b = blocks * block_b;
     // All blocks of panels [begin, end), `size` elements each, `width` in a step of k.
-    const auto fill_panels = [&](const auto& fill, T* to, int64_t size, int64_t width, int64_t begin, int64_t end) {
-      constexpr int64_t steps = kByColumns && std::is_same_v<Format, Numbers<T>> ? kRowsTogether : kBlockK;
+    const auto fill_panels = [&](const auto& fill, T* to, int64_t size, int64_t width, bool in_rows, int64_t begin, int64_t end) {
+      const int64_t steps = in_rows && std::is_same_v<Format, Numbers<T>> ? kRowsTogether : kBlockK;
       for (int64_t k = 0; k < max64(1, depth); k += steps)
         for (int64_t p = begin; p < end; ++p)
           fill(Format{}, to + ((p - begin) * blocks + k / kBlockK) * size + k % kBlockK * width, p, k, steps);
     };
     const auto fill_panels_a = [&](T* to, int64_t begin, int64_t end) {
-      fill_panels(fill_a, to, kPanelA, kColumnStep, begin, end);
+      fill_panels(fill_a, to, block_a, kColumnStep, kByColumns, begin, end);
     };
-    const auto fill_panels_b = [&](T* to, int64_t begin, int64_t end) { fill_panels(fill_b, to, kPanelB, C, begin, end); };
-    const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t end, int64_t j, auto next) {
-      multiply_rows_of_panels<Format, kByColumns>(a, size_a, b, depth, i, end, j, next, place, fill_a, fill_b);
+    const auto fill_panels_b = [&](T* to, int64_t begin, int64_t end) {
+      fill_panels(fill_b, to, block_b, C, b_in_rows, begin, end);
+    };
+    // Panels [i, end) of A, of which kTogether at most, with panels [j, j + panels) of B; next(n) asks ahead during the n-th product.
+    const auto multiply = [&](const T* a, const T* b, int64_t i, int64_t end, int64_t j, int64_t panels, const auto& next) {
+      if constexpr (Format::tiled || kByColumns) {
+        for (int64_t q = 0; q < panels; ++q)
+          multiply_rows_of_panels<Format, kByColumns>(a, size_a, b + q * size_b, depth, i, end, j + q, next(q), place, fill_a, fill_b);
+      } else {
+        int64_t n = 0;
+        for_tiles(min64(M - i * R, R), panels, [&](int64_t row, int64_t rows, int64_t q, int64_t two) {
+          Store<T> store = place(i, j + q).store;
+          store.c += row * ldc;
+          const int64_t columns = min64(N - (j + q) * C, two * C);
+          if (two == 2)
+            multiply_two_panels<Format>(a + row * kPitch, b + q * size_b, size_b, depth, store, rows, columns, next(n++));
+          else
+            multiply_panel<Format, kPitch, 1>(a, b + q * size_b, depth, store, rows, columns, next(n++));
+        });
+      }
+    };
+    const auto ahead = [&](const T* a, int64_t panels) {  // a share of the panels of A that follow, for each product
+      return [=](int64_t n) { return Ahead<T>{a + kTogether * size_a + n * kTogether * size_a / panels}; };
     };
     if (many_rows) {
       parallel_for(b_panels, 2, [&](int64_t begin, int64_t end) {
@@ -405,18 +459,16 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
           fill_panels_a(own.data, i0, i0 + panels);
           for (int64_t j0 = 0; j0 < b_panels; j0 += kGroupN) {
             const int64_t together = min64(b_panels - j0, kGroupN);
-            for (int64_t i = 0; i < panels; i += kTogether)
-              for (int64_t q = 0; q < together; ++q) {
-                const T *a = own.data + i * size_a, *b = whole.data + (j0 + q) * size_b;
-                const int64_t end = i0 + min64(panels, i + kTogether);
-                if constexpr (std::is_same_v<Rows, std::nullptr_t>) {
-                  multiply(a, b, i0 + i, end, j0 + q, Ahead<T>{a + kTogether * size_a});
-                } else {
-                  const int64_t product = j0 * panels + i * together + q;
-                  multiply(a, b, i0 + i, end, j0 + q,
-                           Stream<T>{lines ? a_rows + next * R * numbers + product * depth * lines : a, lines});
-                }
-              }
+            for (int64_t i = 0; i < panels; i += kTogether) {
+              const T *a = own.data + i * size_a, *b = whole.data + j0 * size_b;
+              const int64_t end = i0 + min64(panels, i + kTogether), products = j0 * panels + i * together;
+              if constexpr (std::is_same_v<Rows, std::nullptr_t>)
+                multiply(a, b, i0 + i, end, j0, together, ahead(a, together));
+              else
+                multiply(a, b, i0 + i, end, j0, together, [&](int64_t n) {
+                  return Stream<T>{lines ? a_rows + next * R * numbers + (products + n) * depth * lines : a, lines};
+                });
+            }
           }
         }
       });
@@ -432,24 +484,23 @@ void gemm_packed(int64_t M, int64_t N, int64_t numbers, const PackA& pack_a, con
         const int64_t i0 = t % groups * group, j0 = t / groups * piece, panels = min64(b_panels - j0, piece);
         fill_panels_b(own.data, j0, j0 + panels);
         const int64_t i1 = min64(a_panels, i0 + group);
-        for (int64_t i = i0; i < i1; i += kTogether)
-          for (int64_t j = 0; j < panels; ++j) {
-            const T* a = whole.data + i * size_a;  // a share of the panels of A that follow, for each of B
-            multiply(a, own.data + j * size_b, i, min64(i1, i + kTogether), j0 + j,
-                     Ahead<T>{a + kTogether * size_a + j * kTogether * size_a / panels});
-          }
+        for (int64_t i = i0; i < i1; i += kTogether) {
+          const T* a = whole.data + i * size_a;
+          multiply(a, own.data, i, min64(i1, i + kTogether), j0, panels, ahead(a, panels));
+        }
       }
     });
   }
 }
 
-// a_rows: where A lies, in rows of K numbers, if it does and comes from memory rather than from a cache.
+// a_rows: where A lies, in rows of K numbers, if it does and comes from memory rather than from a cache. b_in_rows: whether B lies
+// in memory with a row for each k.
 template <class T, bool kByColumns = false, class PackA, class PackB, class Rows = std::nullptr_t>
 void gemm(int64_t M, int64_t N, int64_t K, const PackA& pack_a, const PackB& pack_b, T* c, int64_t ldc,
-          const Finish<T>& finish = {}, bool accumulate = false, Rows a_rows = nullptr) {
+          const Finish<T>& finish = {}, bool accumulate = false, Rows a_rows = nullptr, bool b_in_rows = kByColumns) {
   if (M == 0 || N == 0) return;
   with_product_format<T>(M, N, K, [&](auto format) {
-    gemm_packed<decltype(format), kByColumns>(M, N, K, pack_a, pack_b, c, ldc, finish, accumulate, a_rows);
+    gemm_packed<decltype(format), kByColumns>(M, N, K, pack_a, pack_b, c, ldc, finish, accumulate, a_rows, b_in_rows);
   });
 }
 

@@ -1,12 +1,12 @@
-// Products with few rows: inference, and linear layers on small batches. Here the weights are read from memory once and
-// the time is that of reading, so they are read as they lie, never packed. Internal linkage: compiled per instruction set.
+// Products with few rows: inference, and linear layers on small batches. Here the time is that of reading the weights, which
+// are read once, and as they lie. Internal linkage: compiled per instruction set.
 #pragma once
 #include "cpu/gemm.h"
 
 namespace pydl {
 namespace {
 
-constexpr int64_t kFewRows = 32;
+constexpr int64_t kMostRowsOfAxpy = 8, kMostRowsOfDots = 12;
 
 // c[i][j] (+)= sum over k of a[i][k] * b[j][k], for R rows and C columns whose numbers lie side by side along k.
 template <class T, int64_t R, int64_t C>
@@ -59,7 +59,7 @@ void dot_rows(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t kc, int6
   }
 }
 
-// C[M, N] = A B' + bias with rows of A and B (numbers along k) contiguous. The part of A in work is copied together: rows whose
+// C[M, N] = A B' + bias with rows of A and B (numbers along k) contiguous, for up to kMostRowsOfDots rows of A. The part of A in work is copied together: rows whose
 // distance is a power of two would drive each other out of the cache.
 template <class T>
 void few_rows_by_dots(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc,
@@ -105,14 +105,15 @@ template <class T, int64_t S>
   }
 }
 
-// C[M, N] = A B + bias with rows of A (along k) and rows of B (along the columns) contiguous. The numbers of A and C in work are
+// C[M, N] = A B + bias with rows of A (along k) and rows of B (along the columns) contiguous, for up to kMostRowsOfAxpy rows of A.
+// The numbers of A and C in work are
 // copied together: rows whose distance is a power of two would drive each other out of the cache.
 template <class T>
 void few_rows_by_axpy(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc,
                       const T* bias) {
   constexpr int64_t kPiece = 1024 / sizeof(T), kPitchC = kPiece + Vec<T>::lanes, kStep = kPanelRows > 8 ? 16 : 8;  // rows of B in registers
   parallel_for(ceil_div(N, kPiece), 1, [&](int64_t begin, int64_t end) {
-    alignas(64) T sums[kFewRows * kPitchC], few[kFewRows * kStep];
+    alignas(64) T sums[kMostRowsOfAxpy * kPitchC], few[kMostRowsOfAxpy * kStep];
     for (int64_t j = begin * kPiece; j < min64(N, end * kPiece); j += kPiece) {
       const int64_t columns = min64(N - j, kPiece);
       const auto bytes = static_cast<size_t>(columns) * sizeof(T);
@@ -130,6 +131,72 @@ void few_rows_by_axpy(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda, 
         axpy_kernel<T, 1>(few, b + k * ldb + j, ldb, sums, kPitchC, M, columns);
       }
       for (int64_t i = 0; i < M; ++i) std::memcpy(c + i * ldc + j, sums + i * kPitchC, bytes);
+    }
+  });
+}
+
+// Asks, a line of each at a time, for the rows that are packed next.
+template <class T>
+struct RowsAhead {
+  const T* from;
+  int64_t ld;
+  PYDL_INLINE void advance() {
+#pragma GCC unroll 14
+    for (int64_t i = 0; i < kPanelRows; ++i) __builtin_prefetch(from + i * ld, 0, 2);
+    from += Prefetch<T>::line;
+  }
+};
+
+// Whether few_rows_by_panels is faster than a product that packs B: it must be worth reading B once from memory, unless A is one
+// panel, and few of its tiles may be empty.
+template <class T>
+bool few_rows_fit_panels(int64_t M, int64_t N, int64_t K) {
+  constexpr int64_t kMostRows = 128, kOnePanel = 32, kMemory = 1 << 20;
+  return N >= 4 * kPanelRows && (M <= kOnePanel || (M <= kMostRows && N * K >= kMemory && !packing_speeds_up<T>(M, N, K)));
+}
+
+// C[M, N] = A B', with rows of A and B (numbers along k) contiguous, as C' = B A': the few rows of A are turned into panels, and a
+// panel of rows of B, which come from memory while the one before is multiplied, needs no turning.
+template <class T>
+void few_rows_by_panels(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc,
+                        const Finish<T>& finish) {
+  constexpr int64_t R = kPanelRows, W = Tile<T>::columns, L = Vec<T>::lanes, kRows = ceil_div(R, L) * L;
+  const int64_t panels = ceil_div(M, W), blocks = ceil_div(K, kBlockK), pitch = panels * W;
+  Scratch<T> columns(panels * K * W);
+  parallel_for(panels * blocks, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t p = t / blocks, k = t % blocks * kBlockK;
+      pack_b_strided(columns.data + (p * K + k) * W, a + p * W * lda + k, 1, lda, min64(W, M - p * W), min64(kBlockK, K - k));
+    }
+  });
+  parallel_for(ceil_div(N, R), 4, [&](int64_t begin, int64_t end) {
+    Scratch<T> rows(Tile<T>::a_panel), sums(kRows * pitch);
+    alignas(64) T turned[L * L];
+    for (int64_t j = begin * R; j < min64(N, end * R); j += R) {
+      const int64_t n = min64(R, N - j);
+      for (int64_t k = 0; k < K; k += kBlockK) {
+        const int64_t kc = min64(K - k, kBlockK);
+        const T *from = b + j * ldb + k, *next = k + kBlockK < K ? from + kBlockK : b + (j + R) * ldb;
+        pack_a_strided(rows.data, from, ldb, 1, n, kc);
+        for (int64_t p = 0; p < panels; ++p) {
+          const T* column = columns.data + (p * K + k) * W;
+          const Store<T> store{sums.data + p * W, pitch, k > 0};
+          const int64_t width = min64(W, M - p * W);
+          if (p == 0)
+            multiply_panel<Numbers<T>, kPitch, 1>(rows.data, column, kc, store, R, width, RowsAhead<T>{next, ldb});
+          else
+            multiply_panel<Numbers<T>, kPitch, 1>(rows.data, column, kc, store, R, width, Ahead<T>{column});
+        }
+      }
+      for (int64_t i = 0; i < M; i += L)
+        for (int64_t r = 0; r < n; r += L) {
+          const int64_t height = min64(L, M - i), width = min64(L, n - r);
+          transpose_square(sums.data + r * pitch + i, pitch, L, height, turned, L, true);
+          for (int64_t q = 0; q < height; ++q) {
+            T* to = c + (i + q) * ldc + j + r;
+            finish(Vec<T>::load(turned + q * L), to, j + r, width).store_n(to, width);
+          }
+        }
     }
   });
 }

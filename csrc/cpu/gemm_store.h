@@ -55,12 +55,12 @@ PYDL_INLINE void store_whole(const Vec<T> (&sum)[R][C], const Store<T>& store) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes;
   V bias[C];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int64_t j = 0; j < C; ++j) bias[j] = store.bias ? V::load(store.bias + j * L) : V::splat(T(-0.0));  // x + -0 is x
   const auto finish = [&](auto accumulate, auto relu) {
 #pragma GCC unroll 14
     for (int64_t i = 0; i < R; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int64_t j = 0; j < C; ++j) {
         T* c = store.c + i * store.ldc + j * L;
         V v = sum[i][j];
@@ -101,7 +101,7 @@ PYDL_INLINE void store_sums(const Vec<T> (&sum)[R][C], const Store<T>& store, in
   alignas(64) T sums[R * C * L];
 #pragma GCC unroll 14
   for (int64_t i = 0; i < R; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int64_t j = 0; j < C; ++j) sum[i][j].store(sums + (i * C + j) * L);
   Store<T> rest = store;
   rest.c += first * store.ldc;

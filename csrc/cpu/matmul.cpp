@@ -35,10 +35,12 @@ void matmul_typed(const MatmulArgs& args) {
     };
     T* out = args.out.as<T>() + batch * args.out.strides[0];
     const int64_t ldc = args.out.strides[1];
-    const bool few = M <= kFewRows && N * K >= kManyWeights && as[2] == 1;
-    if (few && bs[1] == 1) {
+    const bool many_weights = N * K >= kManyWeights && as[2] == 1;
+    if (many_weights && bs[1] == 1 && M <= kMostRowsOfDots) {
       few_rows_by_dots<T>(M, N, K, a, as[1], b, bs[2], out, ldc, bias);
-    } else if (few && bs[2] == 1) {
+    } else if (many_weights && bs[1] == 1 && few_rows_fit_panels<T>(M, N, K)) {
+      return few_rows_by_panels<T>(M, N, K, a, as[1], b, bs[2], out, ldc, {bias, args.relu});
+    } else if (many_weights && bs[2] == 1 && M <= kMostRowsOfAxpy) {
       few_rows_by_axpy<T>(M, N, K, a, as[1], b, bs[1], out, ldc, bias);
     } else if (!bias && ldc == N && sums_are_long(M, N, K)) {
       gemm_long_k<T>(M, N, K, pack_a, pack_b, out);
@@ -46,9 +48,9 @@ void matmul_typed(const MatmulArgs& args) {
       const auto pack_columns = [=](T* panel, int64_t i, int64_t rows, int64_t k, int64_t kc) {
         pack_a_columns(panel, a + i + k * as[2], as[2], rows, kc);
       };
-      return gemm<T, true>(M, N, K, pack_columns, pack_b, out, ldc, {bias, args.relu});
+      return gemm<T, true>(M, N, K, pack_columns, pack_b, out, ldc, {bias, args.relu}, false, nullptr, bs[2] == 1);
     } else {
-      return gemm<T>(M, N, K, pack_a, pack_b, out, ldc, {bias, args.relu});
+      return gemm<T>(M, N, K, pack_a, pack_b, out, ldc, {bias, args.relu}, false, nullptr, bs[2] == 1);
     }
     if (args.relu) rectify_rows<T>(M, N, out, ldc);
   };

@@ -29,8 +29,9 @@ class autocast(_Mode):
     Tensors, weights, gradients and the optimizer's state stay float32, so no copy of the weights is kept and no loss need be
     scaled. Backward computes each product in the precision of its forward, wherever it is called. What would gain nothing, or
     lose more, stays exact: convolutions by Winograd's method with tiles of four (as fast in float32; tiles of two are computed
-    in bfloat16, with relative errors of up to 4e-3) or 5x5 filters, convolutions of few channels, products of up to 32 rows
-    (whose time is that of reading the weights), attention of fewer than 64 queries or keys, and everything that is no product.
+    in bfloat16, with relative errors of up to 4e-3) or 5x5 filters, convolutions of few channels, linear layers on up to 32
+    rows and data gradients of up to 8 (whose time is that of reading the weights), attention of fewer than 64 queries or keys,
+    and everything that is no product.
 
     Also a decorator. Each thread has its own: data-loader workers are not affected.
 

@@ -7,8 +7,8 @@ from records import ISAS, instruction_set, threads
 import pydl
 from pydl import nn
 
-# rows, inputs, outputs: few rows by dots, tails, several passes over K, one block, nothing at all
-SHAPES = [(5, 300, 311), (33, 40, 37), (70, 800, 65), (1, 3, 2), (2, 0, 4), (0, 3, 4)]
+# rows, inputs, outputs: few rows by dots and by panels, tails, several passes over K, one block, nothing at all
+SHAPES = [(5, 300, 311), (21, 300, 311), (33, 40, 37), (70, 800, 65), (1, 3, 2), (2, 0, 4), (0, 3, 4)]
 
 
 def tensors(m, k, n, dtype=np.float32):

@@ -106,9 +106,11 @@ def test_exact_around_the_tile_edges(isa, dtype):
 @pytest.mark.parametrize("isa", EXACT_LEVELS)
 @pytest.mark.parametrize("size", [(83, 40, 257), (84, 33, 512), (85, 97, 255), (113, 31, 256), (8, 9, 4096), (15, 33, 5000),
                                   (1, 1, 9000), (2, 65, 4097), (200, 1, 300), (1, 200, 300), (88, 64, 300),
-                                  (89, 48, 530), (92, 32, 16), (93, 16, 17)], ids=str)
+                                  (89, 48, 530), (92, 32, 16), (93, 16, 17), (7, 129, 300), (8, 96, 513), (22, 65, 40),
+                                  (36, 160, 20), (124, 97, 31)], ids=str)
 def test_exact_around_the_block_edges(size, isa):
-    """Blocks of rows (48 or 112), their last rows (up to 4, 8 or 14), blocks of K (256), and the kernel for long K."""
+    """Blocks of rows (48 or 112), their last rows (up to 4, 8 or 14), one to five panels of columns (16 or 32), blocks of K (256)
+    and the kernel for long K."""
     m, n, k = size
     rng = np.random.default_rng(1)
     a, b, bias = (whole_numbers(rng, s, np.int64) for s in ((m, k), (k, n), (n,)))
@@ -117,22 +119,26 @@ def test_exact_around_the_block_edges(size, isa):
             x, y, c = (pydl.tensor(v.astype(dtype)) for v in (a, b, bias))
             np.testing.assert_array_equal(pydl.matmul(x, y).numpy(), a @ b)
             np.testing.assert_array_equal(pydl.linear(x, y.T, c).numpy(), a @ b + bias)
+            by_columns = pydl.from_numpy(np.asfortranarray(a.astype(dtype)))
+            np.testing.assert_array_equal(pydl.matmul(by_columns, y).numpy(), a @ b)
 
 
 @pytest.mark.parametrize("isa", EXACT_LEVELS)
-@pytest.mark.parametrize("m", [1, 3, 7, 8, 9, 31, 32, 33])
+@pytest.mark.parametrize("m", [1, 3, 7, 8, 9, 12, 13, 16, 17, 32, 33, 70, 128, 129])
 def test_exact_with_few_rows_and_many_weights(m, isa):
-    """Up to 32 rows: weights are read as they lie, in rows along K (48 columns a piece) or along the columns (256 or 128)."""
+    """Weights in rows along K meet up to 12 rows as they lie, up to 32 (128, if they are very many) in panels of 6 or 14 of them;
+    weights in rows along the columns meet up to 8 as they lie."""
     rng = np.random.default_rng(2)
     with instruction_set(isa):
-        for n, k in ((300, 257), (65, 1030), (1, 70_001), (3000, 22), (51, 2049)):
+        for n, k in ((300, 257), (65, 1030), (1, 70_001), (3000, 22), (51, 2049), (59, 17800)):
             a, b, bias = (whole_numbers(rng, s, np.int64) for s in ((m, k), (k, n), (n,)))
+            expected = (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)  # exact, and BLAS multiplies floats only
             for dtype in (np.float32, np.float64):
                 x, c = pydl.tensor(a.astype(dtype)), pydl.tensor(bias.astype(dtype))
                 along_k, along_n = pydl.tensor(b.T.astype(dtype)), pydl.tensor(b.astype(dtype))
                 for weight in (along_k, along_n.T):
-                    np.testing.assert_array_equal(pydl.linear(x, weight, c).numpy(), a @ b + bias)
-                    np.testing.assert_array_equal(pydl.matmul(x, weight.T).numpy(), a @ b)
+                    np.testing.assert_array_equal(pydl.linear(x, weight, c).numpy(), expected + bias)
+                    np.testing.assert_array_equal(pydl.matmul(x, weight.T).numpy(), expected)
 
 
 @pytest.mark.parametrize("isa", EXACT_LEVELS)
