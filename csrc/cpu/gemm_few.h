@@ -59,8 +59,8 @@ void dot_rows(const T* a, int64_t lda, const T* b, int64_t ldb, int64_t kc, int6
   }
 }
 
-// C[M, N] = A B' + bias with rows of A and B (numbers along k) contiguous, for up to kMostRowsOfDots rows of A. The part of A in work is copied together: rows whose
-// distance is a power of two would drive each other out of the cache.
+// C[M, N] = A B' + bias with rows of A and B (numbers along k) contiguous, for up to kMostRowsOfDots rows of A. The part of A in
+// work is copied together: rows whose distance is a power of two would drive each other out of the cache.
 template <class T>
 void few_rows_by_dots(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc,
                       const T* bias) {
@@ -106,8 +106,7 @@ template <class T, int64_t S>
 }
 
 // C[M, N] = A B + bias with rows of A (along k) and rows of B (along the columns) contiguous, for up to kMostRowsOfAxpy rows of A.
-// The numbers of A and C in work are
-// copied together: rows whose distance is a power of two would drive each other out of the cache.
+// The numbers of A and C in work are copied together: rows whose distance is a power of two would drive each other out of the cache.
 template <class T>
 void few_rows_by_axpy(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda, const T* b, int64_t ldb, T* c, int64_t ldc,
                       const T* bias) {
@@ -147,12 +146,12 @@ struct RowsAhead {
   }
 };
 
-// Whether few_rows_by_panels is faster than a product that packs B: it must be worth reading B once from memory, unless A is one
-// panel, and few of its tiles may be empty.
+// Whether few_rows_by_panels is faster than what reads B for each few rows, or turns it into panels. Measured: with more than 32
+// rows where B is so large that it comes from memory.
 template <class T>
 bool few_rows_fit_panels(int64_t M, int64_t N, int64_t K) {
-  constexpr int64_t kMostRows = 128, kOnePanel = 32, kMemory = 1 << 20;
-  return N >= 4 * kPanelRows && (M <= kOnePanel || (M <= kMostRows && N * K >= kMemory && !packing_speeds_up<T>(M, N, K)));
+  constexpr int64_t kMostRows = 128, kFewRows = 32, kFromMemory = 1 << 20;
+  return N >= 4 * kPanelRows && (M <= kFewRows || (M <= kMostRows && N * K >= kFromMemory && !packing_speeds_up<T>(M, N, K)));
 }
 
 // C[M, N] = A B', with rows of A and B (numbers along k) contiguous, as C' = B A': the few rows of A are turned into panels, and a
@@ -181,11 +180,8 @@ void few_rows_by_panels(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda
         for (int64_t p = 0; p < panels; ++p) {
           const T* column = columns.data + (p * K + k) * W;
           const Store<T> store{sums.data + p * W, pitch, k > 0};
-          const int64_t width = min64(W, M - p * W);
-          if (p == 0)
-            multiply_panel<Numbers<T>, kPitch, 1>(rows.data, column, kc, store, R, width, RowsAhead<T>{next, ldb});
-          else
-            multiply_panel<Numbers<T>, kPitch, 1>(rows.data, column, kc, store, R, width, Ahead<T>{column});
+          const int64_t width = min64(W, M - p * W);  // of the turned product
+          multiply_panel<Numbers<T>, kPitch, 1>(rows.data, column, kc, store, R, width, RowsAhead<T>{next, ldb});
         }
       }
       for (int64_t i = 0; i < M; i += L)
