@@ -181,7 +181,10 @@ void few_rows_by_panels(int64_t M, int64_t N, int64_t K, const T* a, int64_t lda
           const T* column = columns.data + (p * K + k) * W;
           const Store<T> store{sums.data + p * W, pitch, k > 0};
           const int64_t width = min64(W, M - p * W);  // of the turned product
-          multiply_panel<Numbers<T>, kPitch, 1>(rows.data, column, kc, store, R, width, RowsAhead<T>{next, ldb});
+          if (p == 0)  // once: the other panels ask only for their own lines
+            multiply_panel<Numbers<T>, kPitch, 1>(rows.data, column, kc, store, R, width, RowsAhead<T>{next, ldb});
+          else
+            multiply_panel<Numbers<T>, kPitch, 1>(rows.data, column, kc, store, R, width, Ahead<T>{column});
         }
       }
       for (int64_t i = 0; i < M; i += L)
