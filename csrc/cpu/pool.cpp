@@ -43,13 +43,6 @@ PYDL_INLINE void store_taps(typename Vec<T>::bits taps, I* p, int64_t n) {
   store_pieces(p, from, n, L);
 }
 
-template <class T>
-PYDL_INLINE Vec<T> gather(const T* from, const int64_t* offset, int64_t n) {
-  Vec<T> v = Vec<T>::zero();
-  for (int64_t j = 0; j < n; ++j) v.v[j] = from[offset[j]];
-  return v;
-}
-
 // Hands fold.take(i, vector, tap) what a window sees of kVecs vectors, `c` elements from its first, in the order of the taps;
 // load(pixel, i) makes them.
 template <int kVecs, class T, class Load, class Fold>
@@ -73,15 +66,13 @@ PYDL_INLINE void walk(const View<T>& view, int64_t c, const Load& load, Fold& fo
 // start at `to` and see what lies `c` elements from the view's first; n elements of the last of `width` vectors count.
 // Many channels: a vector is channels of one output, in blocks of 4, 2 and 1 vectors.
 template <class T, class Block>
-void for_each_channels(const Plan& p, const T* x, const Block& block) {
+void for_each_channels(const Plan& p, int64_t stride, const T* x, const Block& block) {
   using V = Vec<T>;
   constexpr int64_t L = V::lanes;
   constexpr int64_t kManyOutputs = 64;  // fewer (global pooling): threads share the channels
-  const int64_t image = p.inputs() * p.channels;
   const int64_t slab = p.batch * p.outputs() < kManyOutputs ? kBlock * L : max64(p.channels, 1);
-  for_each_output(p, slab, [&](const Cursor& at, int64_t c, int64_t c1) {
-    const View<T> view(at, x + at.n * image);
-    const int64_t to = at.pixel * p.channels;
+  for_each_output(p, stride, x, slab, [&](const View<T>& view, int64_t pixel, int64_t c, int64_t c1) {
+    const int64_t to = pixel * p.channels;
     const auto whole = [](const T* pixel, int i) { return V::load(pixel + i * V::lanes); };
     for (; c + kBlock * L <= c1; c += kBlock * L)
       block(view, c, whole, to + c, L, std::integral_constant<int, kBlock>());
@@ -93,19 +84,20 @@ void for_each_channels(const Plan& p, const T* x, const Block& block) {
   });
 }
 
-// Few channels: a vector is several neighbouring outputs of a row, gathered tap by tap; the border goes output by output.
+// Few channels: a vector is several neighbouring outputs of a row. With a stride, what each tap sees of the row is laid side by
+// side first. The border goes output by output.
+constexpr int64_t kPiece = 1024;  // outputs of a row that one thread takes at a time
 template <class T, class Block>
 void for_each_neighbours(const Plan& p, const T* x, int64_t stride, const Block& block) {
   using V = Vec<T>;
-  constexpr int64_t L = V::lanes, kPiece = 1024;  // outputs of a row that one thread takes at a time
+  constexpr int64_t L = V::lanes;
   const std::integral_constant<int, 1> one;
   const int64_t channels = p.channels, outs = p.axis[2].out, image = p.inputs() * channels;
   const Cover inner = interior(p.axis[2]);
-  const int64_t piece = min64(outs, kPiece), pieces = ceil_div(outs, piece);
-  Scratch<int64_t> offset(piece * channels);  // of each element of a piece of y, in x, from the piece's first
-  for (int64_t e = 0; e < piece * channels; ++e) offset.data[e] = e / channels * stride * channels + e % channels;
+  const int64_t piece = min64(outs, kPiece), pieces = ceil_div(outs, piece), pitch = piece * channels + L;
   const int64_t rows = p.batch * p.axis[0].out * p.axis[1].out, work = piece * channels * p.taps();
   parallel_for(rows * pieces, kPoolGrain / (work + 1) + 1, [&](int64_t begin, int64_t end) {
+    Scratch<T> laid(stride == 1 ? 1 : p.taps() * pitch);
     for (int64_t u = begin; u < end; ++u) {
       const int64_t first = u % pieces * piece, last = min64(outs, first + piece) - 1;
       Cursor at(p, u / pieces * outs + first);
@@ -113,22 +105,17 @@ void for_each_neighbours(const Plan& p, const T* x, int64_t stride, const Block&
       for (int64_t next; at.o[2] <= last; at.pixel += next - at.o[2], at.o[2] = next) {
         const int64_t to = at.pixel * channels;
         next = at.o[2] + 1;
+        View<T> view(at, from);
         if (at.o[2] < inner.first || at.o[2] > inner.last) {
-          block(View<T>(at, from), 0, [channels](const T* pixel, int) { return V::load_n(pixel, channels); }, to, channels, one);
+          block(view, 0, [channels](const T* pixel, int) { return V::load_n(pixel, channels); }, to, channels, one);
           continue;
         }
         next = min64(inner.last, last) + 1;
+        if (stride > 1) view.lay(next - at.o[2], stride * channels, channels, laid.data, pitch);
         const int64_t count = (next - at.o[2]) * channels;
-        const View<T> view(at, from);
         for (int64_t e = 0; e < count; e += L) {
           const int64_t n = min64(L, count - e);
-          const int64_t* lanes = offset.data + e;
-          if (stride == 1)
-            block(view, e, [n](const T* pixel, int) { return V::load_n(pixel, n); }, to + e, n, one);
-          else if (n == L)
-            block(view, 0, [lanes](const T* pixel, int) { return gather<T>(pixel, lanes, V::lanes); }, to + e, n, one);
-          else
-            block(view, 0, [lanes, n](const T* pixel, int) { return gather<T>(pixel, lanes, n); }, to + e, n, one);
+          block(view, e, [n](const T* pixel, int) { return V::load_n(pixel, n); }, to + e, n, one);
         }
       }
     }
@@ -137,11 +124,12 @@ void for_each_neighbours(const Plan& p, const T* x, int64_t stride, const Block&
 
 template <class T, class Block>
 void for_each_vector(const Plan& p, const PoolAxis& inner, const T* x, const Block& block) {
-  // With a stride the lanes are loaded one by one: that pays only where a vector of channels would be nearly empty (measured).
-  if (inner.kernel && (inner.stride == 1 ? 2 : 6) * p.channels <= Vec<T>::lanes)
+  constexpr int64_t kMostLaid = 1 << 14;  // elements that stay near by
+  const bool near_by = inner.stride == 1 || p.taps() * min64(p.axis[2].out, kPiece) * p.channels <= kMostLaid;
+  if (inner.kernel && 2 * p.channels <= Vec<T>::lanes && near_by)
     for_each_neighbours<T>(p, x, inner.stride, block);
   else
-    for_each_channels<T>(p, x, block);
+    for_each_channels<T>(p, inner.kernel ? inner.stride : 0, x, block);
 }
 
 // Of equal ones the first stays; NaN beats all.
@@ -181,7 +169,7 @@ void max_forward(const PoolArgs& a) {
   I* taps = kKeepTaps ? a.taps.as<I>() : nullptr;
   for_each_vector<T>(p, a.axis[2], x, [&](const View<T>& view, int64_t c, const auto& load, int64_t to, int64_t n, auto width) {
     constexpr int kVecs = decltype(width)::value;
-    MaxFold<T, kVecs, kKeepTaps> fold(view.at.empty() ? p.taps() : view.tap);
+    MaxFold<T, kVecs, kKeepTaps> fold(view.empty() ? p.taps() : view.tap);
     walk<kVecs>(view, c, load, fold);
 #pragma GCC unroll 4
     for (int i = 0; i < kVecs; ++i) {
@@ -249,10 +237,49 @@ void max_backward_overlapping(const PoolArgs& a, const Plan& p) {
   });
 }
 
+// Windows that tile the input, of few channels: what a row of outputs sends back is laid out tap by tap, a line for each, and copied
+// from there pixel by pixel.
+template <class T, class I>
+void max_backward_tiles(const PoolArgs& a, const Plan& p) {
+  using V = Vec<T>;
+  constexpr int64_t L = V::lanes;
+  const Axis &a0 = p.axis[0], &a1 = p.axis[1], &a2 = p.axis[2];
+  const int64_t channels = p.channels, row = a2.in * channels, outs = a2.out * channels, pitch = outs + L;
+  const T* g = a.y.as<T>();
+  const I *taps = a.taps.as<I>(), *end = taps + a.taps.size();
+  Scratch<int64_t> place(a2.in);  // of each pixel in the lines
+  for (int64_t i = 0; i < a2.in; ++i) {
+    const int64_t o = a2.covers[i].first;
+    place.data[i] = a2.tap_of(o, i) * pitch + o * channels;
+  }
+  parallel_for(p.batch * a0.in * a1.in, kPoolGrain / (row + 1) + 1, [&](int64_t begin, int64_t stop) {
+    Scratch<T> lines(a2.taps * pitch);
+    for (int64_t u = begin; u < stop; ++u) {
+      const int64_t i1 = u % a1.in, i0 = u / a1.in % a0.in, n = u / a1.in / a0.in;
+      const int64_t o0 = a0.covers[i0].first, o1 = a1.covers[i1].first, first = ((n * a0.out + o0) * a1.out + o1) * outs;
+      const int64_t tap = (a0.tap_of(o0, i0) * a1.taps + a1.tap_of(o1, i1)) * a2.taps;
+      for (int64_t j = 0; j < outs; j += L) {
+        const int64_t m = min64(outs - j, L);
+        const V v = V::load_n(g + first + j, m);
+        const typename V::bits which = load_taps<T, I>(taps + first + j, m, end);
+        for (int64_t k = 0; k < a2.taps; ++k) {
+          const Mask<T> here{which == static_cast<typename Raw<T>::integer>(tap + k)};
+          select(here, v, V::zero()).store(lines.data + k * pitch + j);
+        }
+      }
+      T* dx = a.x.as<T>() + u * row;
+      for (int64_t i = 0; i < a2.in; ++i)  // lanes beyond a pixel are overwritten by the next one
+        V::load(lines.data + place.data[i]).store_n(dx + i * channels, min64(L, row - i * channels));
+    }
+  });
+}
+
 template <class T, class I>
 void max_scatter(const PoolArgs& a) {
   using V = Vec<T>;
+  constexpr int64_t kLongRow = 1 << 14;  // more elements do not stay near by
   const Plan p(a);
+  if (p.tiled() && p.channels < V::lanes && p.axis[2].in * p.channels <= kLongRow) return max_backward_tiles<T, I>(a, p);
   if (!p.tiled() && p.channels > 2) return max_backward_overlapping<T, I>(a, p);
   const T* y = a.y.as<T>();
   const I *taps = a.taps.as<I>(), *end = taps + a.taps.size();
@@ -291,12 +318,14 @@ void for_each_choice(const PoolArgs& a, const F& f) {
     const int64_t k2 = t % p.axis[2].taps, k1 = t / p.axis[2].taps % p.axis[1].taps, k0 = t / p.axis[2].taps / p.axis[1].taps;
     offset.data[t] = (k0 * p.axis[0].step * p.axis[1].in + k1 * p.axis[1].step) * p.axis[2].in + k2 * p.axis[2].step;
   }
-  for_each_output(p, p.channels, [&](const Cursor& at, int64_t c0, int64_t c1) {
-    const int64_t start = at.start();
-    for (int64_t c = c0; c < c1; ++c) {
-      const int64_t to = at.pixel * p.channels + c, tap = taps[to];
-      const int64_t flat = tap >= 0 && tap < count ? start + offset.data[tap] : -1;
-      f(to, at.n, c, flat >= 0 && flat < p.inputs() ? flat : -1);
+  parallel_for(p.batch * p.outputs(), kPoolGrain / (p.channels + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (Cursor at(p, begin); at.pixel < end; at.next()) {
+      const int64_t start = at.start();
+      for (int64_t c = 0; c < p.channels; ++c) {
+        const int64_t to = at.pixel * p.channels + c, tap = taps[to];
+        const int64_t flat = tap >= 0 && tap < count ? start + offset.data[tap] : -1;
+        f(to, at.n, c, flat >= 0 && flat < p.inputs() ? flat : -1);
+      }
     }
   });
 }
@@ -345,7 +374,7 @@ void avg_forward(const PoolArgs& a) {
   T* y = a.y.as<T>();
   for_each_vector<T>(p, a.axis[2], x, [&](const View<T>& view, int64_t c, const auto& load, int64_t to, int64_t n, auto width) {
     constexpr int kVecs = decltype(width)::value;
-    const V divisor = V::splat(static_cast<T>(a.divisor ? a.divisor : view.at.divisor()));
+    const V divisor = V::splat(static_cast<T>(a.divisor ? a.divisor : view.divisor));
     SumFold<T, kVecs> fold;
     walk<kVecs>(view, c, load, fold);
 #pragma GCC unroll 4

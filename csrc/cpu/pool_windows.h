@@ -113,9 +113,6 @@ struct Cursor {
     ++n;
   }
   const Window& window(int d) const { return p.axis[d].windows[o[d]]; }
-  bool empty() const {
-    return window(0).lo == window(0).hi || window(1).lo == window(1).hi || window(2).lo == window(2).hi;
-  }
   int64_t divisor() const { return window(0).extent * window(1).extent * window(2).extent; }
   int64_t start() const {  // flat position of tap 0, which may lie outside
     return (window(0).start * p.axis[1].in + window(1).start) * p.axis[2].in + window(2).start;
@@ -125,12 +122,12 @@ struct Cursor {
 // The input that an output sees, as strides from its first element.
 template <class T>
 struct View {
-  const Cursor& at;
   const T* first;
   int64_t count[3], stride[3];
   int64_t tap, tap_stride[2];  // of the first element; per step along axes 0 and 1
+  int64_t divisor;             // of an average
 
-  View(const Cursor& cursor, const T* image) : at(cursor) {
+  View(const Cursor& at, const T* image) : divisor(at.divisor()) {
     const Axis* axis = at.p.axis;
     const Window w0 = at.window(0), w1 = at.window(1), w2 = at.window(2);
     count[0] = w0.hi - w0.lo;
@@ -146,24 +143,23 @@ struct View {
     first = image + (w0.start * axis[1].in + w1.start) * row + w2.start * at.p.channels + w0.lo * stride[0] + w1.lo * stride[1] +
             w2.lo * stride[2];
   }
+  bool empty() const { return count[0] == 0 || count[1] == 0 || count[2] == 0; }
+  // Lays what this output and its neighbours see through each tap side by side, in lines `pitch` apart with room for a vector behind
+  // the last one, and looks there from now on. They are `step` elements apart; `channels`, at most a vector, is what one sees.
+  void lay(int64_t outputs, int64_t step, int64_t channels, T* lines, int64_t pitch) {
+    T* line = lines;
+    for (int64_t k0 = 0; k0 < count[0]; ++k0)
+      for (int64_t k1 = 0; k1 < count[1]; ++k1)
+        for (int64_t k2 = 0; k2 < count[2]; ++k2, line += pitch) {
+          const T* pixel = first + k0 * stride[0] + k1 * stride[1] + k2 * stride[2];
+          for (int64_t o = 0; o < outputs; ++o) Vec<T>::load_n(pixel + o * step, channels).store(line + o * channels);
+        }
+    first = lines;
+    stride[2] = pitch;
+    stride[1] = count[2] * stride[2];
+    stride[0] = count[1] * stride[1];
+  }
 };
-
-// Calls f(cursor, c0, c1) for every output and every slab of at most `slab` channels.
-template <class F>
-void for_each_output(const Plan& p, int64_t slab, const F& f) {
-  const int64_t slabs = ceil_div(p.channels, slab), work = p.taps() * min64(slab, p.channels);
-  parallel_for(p.batch * p.outputs() * slabs, kPoolGrain / (work + 1) + 1, [&](int64_t begin, int64_t end) {
-    Cursor at(p, begin / slabs);
-    int64_t c = begin % slabs * slab;
-    for (int64_t u = begin; u < end; ++u) {
-      f(at, c, min64(p.channels, c + slab));
-      c += slab;
-      if (c < p.channels) continue;
-      c = 0;
-      at.next();
-    }
-  });
-}
 
 // The outputs of a row of axis 2 that see their whole window.
 inline Cover interior(const Axis& x) {
@@ -171,6 +167,31 @@ inline Cover interior(const Axis& x) {
   while (first < x.out && x.windows[first].lo > 0) ++first;
   while (last >= first && x.windows[last].hi < x.taps) --last;
   return {first, last};
+}
+
+// Calls f(view, pixel, c0, c1) for every output and every slab of at most `slab` channels. Along a row of outputs with a plain
+// `stride` (0: adaptive) the view of the next one that sees its whole window is that of the one before, moved on.
+template <class T, class F>
+void for_each_output(const Plan& p, int64_t stride, const T* x, int64_t slab, const F& f) {
+  const int64_t slabs = ceil_div(p.channels, slab), work = p.taps() * min64(slab, p.channels);
+  const int64_t image = p.inputs() * p.channels, step = stride * p.channels;
+  const Cover inner = stride ? interior(p.axis[2]) : Cover{0, -1};
+  parallel_for(p.batch * p.outputs() * slabs, kPoolGrain / (work + 1) + 1, [&](int64_t begin, int64_t end) {
+    Cursor at(p, begin / slabs);
+    View<T> view(at, x + at.n * image);
+    int64_t c = begin % slabs * slab;
+    for (int64_t u = begin; u < end; ++u) {
+      f(view, at.pixel, c, min64(p.channels, c + slab));
+      c += slab;
+      if (c < p.channels || u + 1 == end) continue;
+      c = 0;
+      at.next();
+      if (at.o[2] > inner.first && at.o[2] <= inner.last)
+        view.first += step;
+      else
+        view = View<T>(at, x + at.n * image);
+    }
+  });
 }
 
 // Calls f(cursor, row, tap, lo, hi) for every output that sees part of an input row: its taps tap + [lo, hi) fall on

@@ -37,8 +37,8 @@ class Op:
     ``remake(ctx)`` gives the output again from what was saved, where forward has set ``ctx.can_remake``: an operation that
     saves this output then keeps the node instead, which costs a pass over memory in its backward and no room until then.
     ``shape(*args)`` is the shape rule: same arguments as forward, raises `ShapeError`, returns the output shape.
-    ``cost(out_shape, *args)`` and ``backward_cost(cost, needs)`` feed the profiler, ``summary`` and the roofline; the profiler
-    asks once the recording has ended, with arrays of the right shape and dtype that hold nothing, and None for functions.
+    ``cost(out_shape, *args)`` and ``backward_cost(cost, needs, *args)`` feed the profiler, ``summary`` and the roofline;
+    the profiler asks once recording has ended, with arrays of the right shape and dtype that hold nothing, None for functions.
     ``window(*args)`` is the kernel that slides over the spatial axes (convolution, pooling), None for all other ops.
     """
 
@@ -69,7 +69,7 @@ class Op:
         return Cost(cls.flops_per_element * largest, sum(a.nbytes for a in arrays) + itemsize * elements)
 
     @classmethod
-    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...], *args: Any) -> Cost:
         """What a native backward costs: by default the forward once more for the data and once for the weights, as far as
         their gradients are wanted. (A backward made of ops costs what these cost.)"""
         factor = min(2, sum(needs))

@@ -105,7 +105,7 @@ class ScaledDotProductAttention(Op):
         return _cost(q.shape, k.shape, v.shape, options.causal_offset is not None, q.itemsize)
 
     @classmethod
-    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...], *args: Any) -> Cost:
         """Five products for the forward's two: the scores again, and the gradients of weights, q, k and v."""
         return Cost(5 * forward.flops // 2, 2 * forward.bytes)
 

@@ -180,7 +180,7 @@ class _Sliding(Op):
     """What convolutions cost to go back through."""
 
     @classmethod
-    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...], *args: Any) -> Cost:
         """The data gradient and the weight gradient each take as many operations as the forward."""
         factor = needs[0] + needs[1]
         return Cost(factor * forward.flops, factor * forward.bytes)

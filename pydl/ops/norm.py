@@ -121,13 +121,14 @@ class _ChannelNorm(Op):
         return Cost((8 if training else 2) * math.prod(out_shape), ((3 if training else 2) + residual) * args[0].nbytes)
 
     @classmethod
-    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
-        """Sums of dy and dy xhat, then dx: about 12 operations per element; dy and x read twice, dx written (forward: 3).
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...], *args: Any) -> Cost:
+        """Sums of dy and dy xhat, then dx: about 12 operations per element; dy and x read twice, dx written.
 
-        Behind a residual the result is read twice too, for ReLU's mask, and the residual's gradient written (8; forward: 4).
+        With ReLU behind a residual the output is read twice too, for the mask, and the residual's gradient written. (Without
+        ReLU this gradient is the incoming one.)
         """
-        residual = len(needs) > 10 and needs[10]
-        return Cost(forward.flops * 3 // 2, forward.bytes * 2 if residual else forward.bytes * 5 // 3)
+        masked = len(args) > 10 and args[10] is not None and args[11]
+        return Cost(forward.flops * 3 // 2, (5 + (2 + needs[10] if masked else 0)) * args[0].nbytes)
 
 
 class BatchNorm(_ChannelNorm):
@@ -289,7 +290,7 @@ class _RowNorm(Op):
         return Cost(8 * math.prod(out_shape), 2 * args[0].nbytes)
 
     @classmethod
-    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...]) -> Cost:
+    def backward_cost(cls, forward: Cost, needs: tuple[bool, ...], *args: Any) -> Cost:
         """About 12 operations per element; dy and x read, dx written (forward moves two arrays)."""
         return Cost(forward.flops * 3 // 2, forward.bytes * 3 // 2)
 

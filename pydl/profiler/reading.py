@@ -76,7 +76,7 @@ class Reading:
         self.memory: list[MemoryPoint] = []
         self.dropped = int(log.dropped)
         self._recorded = log.events(_stand_in)
-        self._forwards: dict[int, tuple[Cost, Event]] = {}  # what a backward wants to know
+        self._forwards: dict[int, tuple[Cost, Event, list[Any]]] = {}  # what a backward wants to know
         self._stack: list[tuple[int, _Frame | None]] = []  # open operations by number; None: the time belongs to what is around
         self._gaps: dict[str, Event] = {}
         # Since the last mark of an operation: (start, end, figures of the kernel or None), and answers of the system.
@@ -231,15 +231,15 @@ class Reading:
             if output is not None:
                 cost = _cost(op, output, arguments)
                 _add(event, cost)
-                self._forwards[number] = cost, event
+                self._forwards[number] = cost, event, arguments
             return _Frame(event, kind != _FORWARD, kind == _FORWARD)
         native = kind == _SHORT or not op.backward_on_tensors
         otherwise = None
         if forward in self._forwards:  # else its forward was not recorded
-            cost, first = self._forwards[forward]
+            cost, first, given = self._forwards[forward]
             event.inputs, event.output, event.itemsize = first.inputs, first.output, first.itemsize
             if kind == _BACKWARD and event.name not in _CONTAINERS:
-                backward = op.backward_cost(cost, needs)
+                backward = op.backward_cost(cost, needs, *given)
                 if native:
                     _add(event, backward)
                 else:

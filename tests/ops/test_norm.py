@@ -349,11 +349,14 @@ def test_channel_rows_are_views():
 
 def test_cost_counts_a_residual():
     x = np.zeros((4, 3, 8, 8), np.float32)
-    plain, added = (BatchNorm.cost(x.shape, x, *[None] * 4, True, 0.1, EPS, 3, True, r, True) for r in (None, x))
-    assert (plain.bytes, added.bytes) == (3 * x.nbytes, 4 * x.nbytes)
-    needs = (True,) * 3 + (False,) * 7
-    assert BatchNorm.backward_cost(plain, (*needs, False, False)).bytes == 5 * x.nbytes
-    assert BatchNorm.backward_cost(added, (*needs, True, False)).bytes == 8 * x.nbytes
+    # residual, relu, whether the residual's gradient is wanted; arrays moved by forward and backward
+    for residual, relu, wanted, forward, backward in (
+        (None, True, False, 3, 5), (x, True, True, 4, 8), (x, True, False, 4, 7), (x, False, True, 4, 5),
+    ):
+        args = (x, *[None] * 4, True, 0.1, EPS, 3, True, residual, relu)
+        cost = BatchNorm.cost(x.shape, *args)
+        needs = (True,) * 3 + (False,) * 7 + (wanted, False)
+        assert (cost.bytes, BatchNorm.backward_cost(cost, needs, *args).bytes) == (forward * x.nbytes, backward * x.nbytes)
 
 
 def test_native_code_checks_what_it_reads():

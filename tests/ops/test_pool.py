@@ -144,29 +144,31 @@ test_ops = run_records(list(records()))
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_every_channel_count(isa, dtype):
+@pytest.mark.parametrize("window", [(3, 2, 1), (2, 2, 0), (5, 5, 2), ((2, 1), 1, 0)])
+def test_every_channel_count(isa, dtype, window):
     """All tails of the vector loops, through small integers: exact in both dtypes, whatever the order of sums."""
     rng = np.random.default_rng(0)
     with instruction_set(isa):
         for c in (*range(1, 20), 31, 32, 33, 48, 63, 64, 65, 100, 129):
-            x = rng.integers(-99, 99, (2, c, 5, 6)).astype(dtype)
+            x = rng.integers(-99, 99, (2, c, 6, 12)).astype(dtype)
             t = pydl.tensor(x, requires_grad=True)
-            y, indices = pydl.max_pool2d(t, 3, 2, 1, return_indices=True)
-            np.testing.assert_array_equal(y.detach().numpy(), reference_max(x, 3, 2, 1))
+            y, indices = pydl.max_pool2d(t, *window, return_indices=True)
+            np.testing.assert_array_equal(y.detach().numpy(), reference_max(x, *window))
             picked = np.take_along_axis(x.reshape(2, c, -1), indices.numpy().reshape(2, c, -1), -1)
             np.testing.assert_array_equal(picked.reshape(y.shape), y.detach().numpy())
             g = rng.integers(-9, 9, y.shape)
             y.backward(pydl.tensor(g.astype(dtype)))
-            expected = np.zeros((2, c, 30))
+            expected = np.zeros((2, c, 72))
             for n, ch in itertools.product(range(2), range(c)):
                 np.add.at(expected[n, ch], indices.numpy()[n, ch].ravel(), g[n, ch].ravel())
             np.testing.assert_array_equal(t.grad.numpy(), expected.reshape(x.shape))
-            total = pydl.avg_pool2d(t, 3, 2, 1, divisor_override=1)
-            np.testing.assert_array_equal(total.detach().numpy(), reference_avg(x, 3, 2, 1, divisor_override=1))
+            total = pydl.avg_pool2d(t, *window, divisor_override=1)
+            np.testing.assert_array_equal(total.detach().numpy(), reference_avg(x, *window, divisor_override=1))
 
 
-def test_first_of_equals_wins():
-    x = pydl.zeros(1, 2, 4, 4, requires_grad=True)
+@pytest.mark.parametrize("channels", [2, 6, 40])
+def test_first_of_equals_wins(channels):
+    x = pydl.zeros(1, channels, 4, 4, requires_grad=True)
     y, indices = pydl.max_pool2d(x, 2, return_indices=True)
     assert indices[0, 1].tolist() == [[0, 2], [8, 10]]
     y.sum().backward()
@@ -324,7 +326,7 @@ def test_module_returns_indices_for_unpooling():
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 7])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_long_rows_of_few_channels(isa, channels, stride):
     """Rows longer than one thread takes at a time; small integers, exact."""
