@@ -84,17 +84,19 @@ void for_each_channels(const Plan& p, int64_t stride, const T* x, const Block& b
   });
 }
 
+constexpr int64_t kNearBy = 1 << 14;  // elements that stay in a near cache
+
 // Few channels: a vector is several neighbouring outputs of a row. With a stride, what each tap sees of the row is laid side by
 // side first. The border goes output by output.
-constexpr int64_t kPiece = 1024;  // outputs of a row that one thread takes at a time
 template <class T, class Block>
 void for_each_neighbours(const Plan& p, const T* x, int64_t stride, const Block& block) {
   using V = Vec<T>;
-  constexpr int64_t L = V::lanes;
+  constexpr int64_t L = V::lanes, kPiece = 1024;  // outputs of a row that one thread takes at a time
   const std::integral_constant<int, 1> one;
   const int64_t channels = p.channels, outs = p.axis[2].out, image = p.inputs() * channels;
   const Cover inner = interior(p.axis[2]);
-  const int64_t piece = min64(outs, kPiece), pieces = ceil_div(outs, piece), pitch = piece * channels + L;
+  const int64_t piece = min64(min64(outs, kPiece), stride == 1 ? outs : max64(1, kNearBy / (p.taps() * channels)));
+  const int64_t pieces = ceil_div(outs, piece), pitch = piece * channels + L;
   const int64_t rows = p.batch * p.axis[0].out * p.axis[1].out, work = piece * channels * p.taps();
   parallel_for(rows * pieces, kPoolGrain / (work + 1) + 1, [&](int64_t begin, int64_t end) {
     Scratch<T> laid(stride == 1 ? 1 : p.taps() * pitch);
@@ -124,9 +126,8 @@ void for_each_neighbours(const Plan& p, const T* x, int64_t stride, const Block&
 
 template <class T, class Block>
 void for_each_vector(const Plan& p, const PoolAxis& inner, const T* x, const Block& block) {
-  constexpr int64_t kMostLaid = 1 << 14;  // elements that stay near by
-  const bool near_by = inner.stride == 1 || p.taps() * min64(p.axis[2].out, kPiece) * p.channels <= kMostLaid;
-  if (inner.kernel && 2 * p.channels <= Vec<T>::lanes && near_by)
+  const bool few = 2 * p.channels <= Vec<T>::lanes && (inner.stride == 1 || p.taps() * Vec<T>::lanes <= kNearBy);
+  if (inner.kernel && few)
     for_each_neighbours<T>(p, x, inner.stride, block);
   else
     for_each_channels<T>(p, inner.kernel ? inner.stride : 0, x, block);
@@ -277,9 +278,8 @@ void max_backward_tiles(const PoolArgs& a, const Plan& p) {
 template <class T, class I>
 void max_scatter(const PoolArgs& a) {
   using V = Vec<T>;
-  constexpr int64_t kLongRow = 1 << 14;  // more elements do not stay near by
   const Plan p(a);
-  if (p.tiled() && p.channels < V::lanes && p.axis[2].in * p.channels <= kLongRow) return max_backward_tiles<T, I>(a, p);
+  if (p.tiled() && p.channels < V::lanes && p.axis[2].in * p.channels <= kNearBy) return max_backward_tiles<T, I>(a, p);
   if (!p.tiled() && p.channels > 2) return max_backward_overlapping<T, I>(a, p);
   const T* y = a.y.as<T>();
   const I *taps = a.taps.as<I>(), *end = taps + a.taps.size();

@@ -144,6 +144,7 @@ struct View {
             w2.lo * stride[2];
   }
   bool empty() const { return count[0] == 0 || count[1] == 0 || count[2] == 0; }
+
   // Lays what this output and its neighbours see through each tap side by side, in lines `pitch` apart with room for a vector behind
   // the last one, and looks there from now on. They are `step` elements apart; `channels`, at most a vector, is what one sees.
   void lay(int64_t outputs, int64_t step, int64_t channels, T* lines, int64_t pitch) {

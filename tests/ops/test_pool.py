@@ -144,7 +144,7 @@ test_ops = run_records(list(records()))
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("window", [(3, 2, 1), (2, 2, 0), (5, 5, 2), ((2, 1), 1, 0)])
+@pytest.mark.parametrize("window", [(3, 2, 1), (2, 2, 0), (5, 5, 2), ((2, 1), 1, 0), ((1, 6), 2, (0, 3))])
 def test_every_channel_count(isa, dtype, window):
     """All tails of the vector loops, through small integers: exact in both dtypes, whatever the order of sums."""
     rng = np.random.default_rng(0)
