@@ -110,6 +110,22 @@ def winograd(end: bool, dtype: Any) -> None:
         release()
 
 
+def pool(end: bool, dtype: Any) -> None:
+    cases = itertools.product([1, 3, 6, 12, 16, 33], [4, 12, 31], [(2, 2, 0), (3, 2, 1), (3, 1, 1), (4, 4, 2)])
+    for c, width, (k, stride, pad) in cases:
+        size = [(n + 2 * pad - k) // stride + 1 for n in (4, width)]
+        x, dx = (guarded((2, 1, 4, width, c), dtype, end) for _ in range(2))
+        y, taps = guarded((2, 1, *size, c), dtype, end), guarded((2, 1, *size, c), np.uint8, end)
+        windows = [(1, 1, 0, 1), (k, stride, pad, 1), (k, stride, pad, 1)]
+        _core.max_pool_forward(x, y, None, windows)
+        _core.max_pool_forward(x, y, taps, windows)
+        _core.max_pool_scatter(dx, y, taps, windows)
+        _core.max_pool_gather(x, y, taps, windows)
+        _core.avg_pool_forward(x, y, windows, True, 0)
+        _core.avg_pool_backward(dx, y, windows, True, 0)
+        release()
+
+
 def softmax(end: bool, dtype: Any) -> None:
     for n, inner, log in itertools.product(SIZES, [1, 2, 15, 17], [False, True]):
         x, y, g, dx = (guarded((2, n, inner), dtype, end) for _ in range(4))
@@ -178,7 +194,8 @@ def warp(end: bool, dtype: Any) -> None:
         release()
 
 
-KERNELS = {f.__name__: f for f in (matmul, conv, conv_rows, winograd, softmax, elementwise, reduce, index, filter_planes, warp)}
+FAMILIES = (matmul, conv, conv_rows, winograd, pool, softmax, elementwise, reduce, index, filter_planes, warp)
+KERNELS = {f.__name__: f for f in FAMILIES}
 
 if __name__ == "__main__":
     pydl.set_num_threads(2)
