@@ -279,7 +279,8 @@ template <class T, class I>
 void max_scatter(const PoolArgs& a) {
   using V = Vec<T>;
   const Plan p(a);
-  if (p.tiled() && p.channels < V::lanes && p.axis[2].in * p.channels <= kNearBy) return max_backward_tiles<T, I>(a, p);
+  const int64_t lines = p.axis[2].taps * (p.axis[2].out * p.channels + V::lanes);
+  if (p.tiled() && p.channels < V::lanes && lines <= kNearBy) return max_backward_tiles<T, I>(a, p);
   if (!p.tiled() && p.channels > 2) return max_backward_overlapping<T, I>(a, p);
   const T* y = a.y.as<T>();
   const I *taps = a.taps.as<I>(), *end = taps + a.taps.size();

@@ -122,13 +122,16 @@ class _ChannelNorm(Op):
 
     @classmethod
     def backward_cost(cls, forward: Cost, needs: tuple[bool, ...], *args: Any) -> Cost:
-        """Sums of dy and dy xhat, then dx: about 12 operations per element; dy and x read twice, dx written.
+        """About 12 operations per element in training; a pass that reads dy and x for their sums, and one that writes dx.
 
-        With ReLU behind a residual the output is read twice too, for the mask, and the residual's gradient written. (Without
-        ReLU this gradient is the incoming one.)
+        With ReLU behind a residual both passes read the output too, for the mask, and the residual's gradient is written.
+        (Without ReLU this gradient is the incoming one.)
         """
         masked = len(args) > 10 and args[10] is not None and args[11]
-        return Cost(forward.flops * 3 // 2, (5 + (2 + needs[10] if masked else 0)) * args[0].nbytes)
+        passed_on = bool(masked and needs[10])
+        sums, dx = args[5] or any(needs[1:3]), needs[0] or passed_on
+        arrays = (2 + masked if sums else 0) + (3 + masked + passed_on if dx else 0)
+        return Cost(forward.flops * 3 // 2, arrays * args[0].nbytes)
 
 
 class BatchNorm(_ChannelNorm):

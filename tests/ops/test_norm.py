@@ -347,15 +347,18 @@ def test_channel_rows_are_views():
         channel_rows(np.zeros((2, 3, 4), np.float32))
 
 
-def test_cost_counts_a_residual():
+def test_cost_counts_what_moves():
     x = np.zeros((4, 3, 8, 8), np.float32)
-    # residual, relu, whether the residual's gradient is wanted; arrays moved by forward and backward
-    for residual, relu, wanted, forward, backward in (
-        (None, True, False, 3, 5), (x, True, True, 4, 8), (x, True, False, 4, 7), (x, False, True, 4, 5),
-    ):
-        args = (x, *[None] * 4, True, 0.1, EPS, 3, True, residual, relu)
+    # training, residual, relu; gradients wanted of the input, the vectors, the residual; arrays moved by forward and backward
+    for training, residual, relu, dx, vectors, passed_on, forward, backward in (
+        (True, None, True, True, True, False, 3, 5), (True, x, True, True, True, True, 4, 8),
+        (True, x, True, True, True, False, 4, 7), (True, x, False, True, True, True, 4, 5),
+        (True, None, True, False, True, False, 3, 2), (False, None, True, True, True, False, 2, 5),
+        (False, None, True, True, False, False, 2, 3), (False, x, True, False, False, True, 3, 5),
+    ):  # fmt: skip
+        args = (x, *[None] * 4, training, 0.1, EPS, 3, True, residual, relu)
         cost = BatchNorm.cost(x.shape, *args)
-        needs = (True,) * 3 + (False,) * 7 + (wanted, False)
+        needs = (dx, vectors, vectors, *[False] * 7, passed_on, False)
         assert (cost.bytes, BatchNorm.backward_cost(cost, needs, *args).bytes) == (forward * x.nbytes, backward * x.nbytes)
 
 

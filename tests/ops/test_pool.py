@@ -207,6 +207,14 @@ def test_a_window_that_sees_nothing():
     assert x.grad.tolist() == [[[0, 0, 0, 0]]]
 
 
+def test_a_window_far_larger_than_the_input():
+    x = pydl.tensor([[[3.0, 1.0, 7.0, 5.0]]], requires_grad=True)
+    y = pydl.max_pool1d(x, 2**29, padding=2**28)  # memory follows the input, not the window
+    assert y.tolist() == [[[7]]]
+    y.sum().backward()
+    assert x.grad.tolist() == [[[0, 0, 1, 0]]]
+
+
 def test_indices_need_no_gradient():
     with pydl.no_grad():
         y, indices = pydl.max_pool1d(pydl.tensor([[1.0, 3.0, 2.0, 5.0]]), 2, return_indices=True)
